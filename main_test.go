@@ -1,0 +1,1266 @@
+// The tests talk to the server as clients do: over real connections to 127.0.0.1, on a port that the
+// system chooses. There is one seam, start: it starts a server and returns its address.
+//
+// Most tests are conversations, tables of who says what and who hears what. These hold:
+//
+//   - A peer must hear its lines in the order given, and no others. So whatever comes uninvited is
+//     found at the next line that the peer waits for.
+//   - Silence is proven with a fence: at the end of a conversation everybody writes to himself, and
+//     must hear that and nothing before it. The server has queued all that a command sends before it
+//     answers the command, so what is not there by then will not come.
+//   - Nothing sleeps to wait. A test waits for an event, at most for patience.
+//   - A failure shows the conversation so far, with what each peer said and heard.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for an event that must come. It is spent only when a test fails.
+const patience = 20 * time.Second
+
+// ---- The seam, and the peers that talk to it ----
+
+// users are the ones of users.txt, and u0 to u199 with passwords p0 to p199.
+func users() map[string]string {
+	passwords := map[string]string{
+		"alice": "password123", "bob": "qwerty456", "charlie": "secure789", "david": "helloWorld!",
+		"eve": "trustno1", "frank": "letmein", "grace": "passw0rd",
+		"colon": "a:b c:", "a": "x",
+	}
+	for i := 0; i < 200; i++ {
+		passwords[fmt.Sprint("u", i)] = fmt.Sprint("p", i)
+	}
+	return passwords
+}
+
+// A logBuffer is a log that a test can read while the server writes it.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A running is a server under test.
+type running struct {
+	*server
+	addr     string
+	logs     *logBuffer
+	listener net.Listener
+}
+
+// start starts a server with impatient limits, which change may alter, and stops it after the test.
+func start(t testing.TB, change ...func(*server)) running {
+	t.Helper()
+	logs := new(logBuffer)
+	s := newServer(users(), log.New(logs, "", log.LstdFlags))
+	s.pause = 50 * time.Millisecond
+	for _, f := range change {
+		f(s)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := running{s, listener.Addr().String(), logs, listener}
+	go s.serve(listener)
+	t.Cleanup(func() { s.stop(listener) })
+	return r
+}
+
+// A talk is a conversation: the peers and what was said and heard so far.
+type talk struct {
+	testing.TB
+	r     running
+	raw   bool // its peers send no newlines
+	mu    sync.Mutex
+	story []string
+}
+
+// note adds a line to the story that a failure shows.
+func (c *talk) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.story = append(c.story, fmt.Sprintf(format, args...))
+}
+
+// fail ends the test with the story so far.
+func (c *talk) fail(format string, args ...any) {
+	c.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	story := c.story
+	if len(story) > 40 {
+		story = append([]string{"..."}, story[len(story)-40:]...)
+	}
+	c.Fatalf("%s\nThe conversation so far:\n    %s", fmt.Sprintf(format, args...), strings.Join(story, "\n    "))
+}
+
+// A peer is a client in a conversation.
+type peer struct {
+	*talk
+	name string
+	conn *net.TCPConn
+	in   *bufio.Reader
+}
+
+// connect returns a peer that has not logged in.
+func (c *talk) connect(name string) *peer {
+	c.Helper()
+	conn, err := net.Dial("tcp", c.r.addr)
+	if err != nil {
+		c.fail("%s cannot connect: %v", name, err)
+	}
+	c.Cleanup(func() { conn.Close() })
+	conn.SetReadDeadline(time.Now().Add(patience))
+	return &peer{c, name, conn.(*net.TCPConn), bufio.NewReader(conn)}
+}
+
+// login returns a peer that has logged in and was welcomed.
+func (c *talk) login(name string) *peer {
+	c.Helper()
+	p := c.connect(name)
+	p.prompt("Enter username: ")
+	p.say(name)
+	p.prompt("Enter password: ")
+	p.say(c.r.passwords[name])
+	p.hear("Welcome to the chat server!")
+	return p
+}
+
+// say sends a message as this conversation's kind of client does.
+func (p *peer) say(message string) {
+	p.Helper()
+	if !p.raw {
+		message += "\n"
+	}
+	p.send(message)
+}
+
+// send sends bytes as they are, in one write.
+func (p *peer) send(data string) {
+	p.Helper()
+	p.note("%-8s says   %.200q", p.name, data)
+	p.conn.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(p.conn, data); err != nil {
+		p.fail("%s cannot send %.80q: %v", p.name, data, err)
+	}
+}
+
+// prompt waits for a text without a newline.
+func (p *peer) prompt(want string) {
+	p.Helper()
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(p.in, got)
+	p.note("%-8s hears  %q", p.name, got[:n])
+	if string(got[:n]) != want {
+		p.fail("%s heard %q (%v), want the prompt %q", p.name, got[:n], err, want)
+	}
+}
+
+// line waits for the next line and returns it without its end.
+func (p *peer) line() string {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	got, err := p.in.ReadString('\n')
+	if err != nil {
+		p.fail("%s heard %q and then %v, want a line", p.name, got, err)
+	}
+	got = strings.TrimSuffix(got, "\n")
+	p.note("%-8s hears  %.200q", p.name, got)
+	return got
+}
+
+// hear waits for the next lines, which must be these.
+func (p *peer) hear(want ...string) {
+	p.Helper()
+	for _, w := range want {
+		if got := p.line(); got != w {
+			p.fail("%s heard %q\n%*swant %q", p.name, got, len(p.name)+1, "", w)
+		}
+	}
+}
+
+// hearUntil waits for a line and returns those before it.
+func (p *peer) hearUntil(last string) (before []string) {
+	p.Helper()
+	for {
+		got := p.line()
+		if got == last {
+			return before
+		}
+		before = append(before, got)
+	}
+}
+
+// end waits for the server to close the connection, without another line.
+func (p *peer) end() {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	rest, err := io.ReadAll(p.in)
+	p.note("%-8s hears  %q and the end", p.name, rest)
+	if len(rest) > 0 || err != nil {
+		p.fail("%s heard %q (%v), want the end of the connection", p.name, rest, err)
+	}
+}
+
+// fence proves that nothing is on its way to this peer.
+func (p *peer) fence() {
+	p.Helper()
+	p.say("/msg " + p.name + " fence")
+	p.hear("["+p.name+"]: fence", "Message sent to "+p.name+".")
+}
+
+// converse plays a conversation, a row a line: who, what it does, and with which line.
+//
+//	alice in             alice logs in; all others hear that she has joined
+//	alice > /users       alice says it
+//	alice < Online ...   alice hears it
+//	alice end            the server has closed alice's connection
+//	alice gone           alice closes her connection
+func converse(t testing.TB, r running, raw bool, rows string) {
+	t.Helper()
+	c := &talk{TB: t, r: r, raw: raw}
+	peers := map[string]*peer{}
+	var order []string
+	for _, row := range strings.Split(strings.TrimSpace(rows), "\n") {
+		who, rest, _ := strings.Cut(strings.TrimLeft(row, "\t "), " ")
+		what, line, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+		p := peers[who]
+		switch what {
+		case "in":
+			peers[who] = c.login(who)
+			for _, other := range order {
+				peers[other].hear(who + " has joined the chat.")
+			}
+			order = append(order, who)
+		case ">":
+			p.say(strings.ReplaceAll(line, `\t`, "\t"))
+		case "<":
+			p.hear(strings.ReplaceAll(line, `\t`, "\t"))
+		case "end", "gone":
+			if what == "end" {
+				p.end()
+			}
+			p.conn.Close()
+			order = without2(order, who)
+		default:
+			t.Fatalf("bad row %q", row)
+		}
+	}
+	for _, who := range order {
+		peers[who].fence()
+	}
+}
+
+// without2 returns names but one.
+func without2(names []string, name string) (rest []string) {
+	for _, n := range names {
+		if n != name {
+			rest = append(rest, n)
+		}
+	}
+	return rest
+}
+
+// eachKind runs a test for line clients and for raw clients, each with a server of its own.
+func eachKind(t *testing.T, test func(t *testing.T, raw bool)) {
+	for _, raw := range []bool{false, true} {
+		t.Run(map[bool]string{false: "line", true: "raw"}[raw], func(t *testing.T) {
+			t.Parallel()
+			test(t, raw)
+		})
+	}
+}
+
+// ---- Commands ----
+
+func TestConversations(t *testing.T) {
+	for _, tc := range []struct{ name, rows string }{
+		{"private", `
+			alice in
+			bob in
+			alice > /msg bob hello, bob
+			alice < Message sent to bob.
+			bob < [alice]: hello, bob
+			bob > /msg alice hello!
+			bob < Message sent to alice.
+			alice < [bob]: hello!`},
+		{"private to oneself", `
+			alice in
+			alice > /msg alice note
+			alice < [alice]: note
+			alice < Message sent to alice.`},
+		{"the case of the word, blanks, tabs", `
+			alice in
+			bob in
+			alice > /MsG   bob   two  blanks,\ta tab. 
+			alice < Message sent to bob.
+			bob < [alice]: two  blanks,\ta tab. 
+			alice > \t/msg\tbob\t/quit
+			alice < Message sent to bob.
+			bob < [alice]: /quit
+			alice >  \t 
+			alice > /USERS \t
+			alice < Online users (2): alice, bob`},
+		{"broadcast", `
+			alice in
+			alice > /broadcast anybody?
+			alice < Message sent to 0 users.
+			bob in
+			alice > /broadcast hello
+			alice < Message sent to 1 user.
+			bob < [alice][Broadcast]: hello
+			charlie in
+			bob > /broadcast hello all
+			bob < Message sent to 2 users.
+			alice < [bob][Broadcast]: hello all
+			charlie < [bob][Broadcast]: hello all`},
+		{"group", `
+			alice in
+			bob in
+			charlie in
+			alice > /create_group cs
+			alice < Group cs created.
+			alice > /group_msg cs alone?
+			alice < Message sent to group cs (0 members).
+			bob > /join_group cs
+			bob < You joined the group cs.
+			alice < bob has joined the group cs.
+			bob > /join_group cs
+			bob < You joined the group cs.
+			alice > /group_msg cs hi
+			alice < Message sent to group cs (1 member).
+			bob < [alice][Group cs]: hi
+			charlie > /join_group cs
+			charlie < You joined the group cs.
+			alice < charlie has joined the group cs.
+			bob < charlie has joined the group cs.
+			charlie > /group_msg cs hi, two
+			charlie < Message sent to group cs (2 members).
+			alice < [charlie][Group cs]: hi, two
+			bob < [charlie][Group cs]: hi, two
+			bob > /leave_group cs
+			bob < You left the group cs.
+			alice < bob has left the group cs.
+			charlie < bob has left the group cs.
+			alice > /group_msg cs bye
+			alice < Message sent to group cs (1 member).
+			charlie < [alice][Group cs]: bye`},
+		{"a group dies with its last member", `
+			alice in
+			bob in
+			alice > /create_group cs
+			alice < Group cs created.
+			bob > /join_group cs
+			bob < You joined the group cs.
+			alice < bob has joined the group cs.
+			alice > /leave_group cs
+			alice < You left the group cs.
+			bob < alice has left the group cs.
+			bob > /leave_group cs
+			bob < You left the group cs.
+			alice > /groups_users
+			alice < Groups (0):
+			alice > /create_group cs
+			alice < Group cs created.`},
+		{"a group dies with a member that quits", `
+			alice in
+			bob in
+			bob > /create_group cs
+			bob < Group cs created.
+			bob > /create_group both
+			bob < Group both created.
+			alice > /join_group both
+			alice < You joined the group both.
+			bob < alice has joined the group both.
+			bob > /quit
+			bob < Goodbye!
+			bob end
+			alice < bob has left the chat.
+			alice > /groups_users
+			alice < Groups (1):
+			alice <   both (1): alice
+			alice > /create_group cs
+			alice < Group cs created.`},
+		{"a group dies with a member whose connection ends", `
+			alice in
+			bob in
+			bob > /create_group cs
+			bob < Group cs created.
+			bob gone
+			alice < bob has left the chat.
+			alice > /groups_users
+			alice < Groups (0):
+			alice > /users
+			alice < Online users (1): alice`},
+		{"lists are sorted", `
+			charlie in
+			alice in
+			bob in
+			bob > /users
+			bob < Online users (3): alice, bob, charlie
+			charlie > /create_group zoo
+			charlie < Group zoo created.
+			bob > /create_group ark
+			bob < Group ark created.
+			alice > /join_group zoo
+			alice < You joined the group zoo.
+			charlie < alice has joined the group zoo.
+			bob > /groups_users
+			bob < Groups (2):
+			bob <   ark (1): bob
+			bob <   zoo (2): alice, charlie`},
+		{"leaving and coming back", `
+			alice in
+			bob in
+			bob > /exit
+			bob < Goodbye!
+			bob end
+			alice < bob has left the chat.
+			alice > /msg bob there?
+			alice < Error: bob is not online. Who is: /users
+			bob in
+			alice > /msg bob there?
+			alice < Message sent to bob.
+			bob < [alice]: there?`},
+		{"nobody can forge a line", `
+			alice in
+			bob in
+			alice > /msg bob x` + "\x1b[2J\x07\r\u0085" + `y
+			alice < Message sent to bob.
+			bob < [alice]: x` + "\ufffd[2J\ufffd\ufffd\ufffd" + `y
+			alice > /broadcast ` + "\xff\xfe" + `z
+			alice < Message sent to 1 user.
+			bob < [alice][Broadcast]: ` + "\ufffd\ufffdz" + `
+			alice > /create_group a` + "\x1b" + `
+			alice < Error: not a name for a group: 64 bytes at most, no [ or ].
+			alice > /msg ` + "b\x00b" + ` x
+			alice < Error: ` + "b\ufffdb" + ` is not online. Who is: /users`},
+		{"help", `
+			alice in
+			alice > /help
+			alice < /msg <username> <message> - write to one user
+			alice < /broadcast <message> - write to all who are online
+			alice < /create_group <group> - start a group, with you in it
+			alice < /join_group <group> - become a member
+			alice < /leave_group <group> - leave it; it ends with its last member
+			alice < /group_msg <group> <message> - write to the other members
+			alice < /users - who is online
+			alice < /groups_users - all groups and who is in them
+			alice < /help - this list
+			alice < /quit - leave the chat
+			alice < /exit - the same`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			eachKind(t, func(t *testing.T, raw bool) { converse(t, start(t), raw, tc.rows) })
+			for _, row := range strings.Split(tc.rows, "\n") {
+				_, reply, heard := strings.Cut(row, " < ")
+				if heard && !strings.HasPrefix(reply, "Error: ") && refusalWord(strings.ReplaceAll(reply, "note", "")) {
+					t.Errorf("%q has a word that refusals have", reply)
+				}
+			}
+		})
+	}
+}
+
+// refusalWord reports whether a line has one of the words by which a program knows a refusal.
+func refusalWord(line string) bool {
+	return regexp.MustCompile(`(?i)fail|error|exist|not`).MatchString(line)
+}
+
+func TestRefusals(t *testing.T) {
+	const (
+		badName = "Error: not a name for a group: 64 bytes at most, no [ or ]."
+		tooLong = "Error: a message may not be longer than 1024 bytes."
+	)
+	unknown := func(word string) string {
+		return "Error: " + word + " is not a command. To write to all: /broadcast <message>. More: /help"
+	}
+	eachKind(t, func(t *testing.T, raw bool) {
+		c := &talk{TB: t, r: start(t), raw: raw}
+		bob := c.login("bob")
+		alice := c.login("alice")
+		bob.hear("alice has joined the chat.")
+		bob.say("/create_group bobs")
+		bob.hear("Group bobs created.")
+		for _, tc := range [][2]string{
+			{"/whoami", unknown("/whoami")},
+			{"/", unknown("/")},
+			{"hello, world", unknown("hello,")},
+			{"/msgbob hi", unknown("/msgbob")},
+			{"/msg", "Error: usage: /msg <username> <message>"},
+			{"/msg bob", "Error: usage: /msg <username> <message>"},
+			{"/msg bob  ", "Error: usage: /msg <username> <message>"},
+			{"/broadcast", "Error: usage: /broadcast <message>"},
+			{"/create_group", "Error: usage: /create_group <group>"},
+			{"/create_group a b", "Error: usage: /create_group <group>"},
+			{"/join_group", "Error: usage: /join_group <group>"},
+			{"/join_group a b", "Error: usage: /join_group <group>"},
+			{"/leave_group a b", "Error: usage: /leave_group <group>"},
+			{"/group_msg", "Error: usage: /group_msg <group> <message>"},
+			{"/group_msg bobs", "Error: usage: /group_msg <group> <message>"},
+			{"/users all", "Error: usage: /users"},
+			{"/groups_users x", "Error: usage: /groups_users"},
+			{"/help me", "Error: usage: /help"},
+			{"/quit now", "Error: usage: /quit"},
+			{"/exit now", "Error: usage: /exit"},
+			{"/msg carol hi", "Error: carol is not online. Who is: /users"},
+			{"/msg charlie hi", "Error: charlie is not online. Who is: /users"},
+			{"/msg Bob hi", "Error: Bob is not online. Who is: /users"},
+			{"/join_group none", "Error: group none does not exist. To start it: /create_group none"},
+			{"/join_group Bobs", "Error: group Bobs does not exist. To start it: /create_group Bobs"},
+			{"/leave_group none", "Error: you are not a member of group none. To join it: /join_group none"},
+			{"/leave_group bobs", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
+			{"/group_msg none hi", "Error: you are not a member of group none. To join it: /join_group none"},
+			{"/group_msg bobs hi", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
+			{"/create_group bobs", "Error: group bobs exists already. To join it: /join_group bobs"},
+			{"/create_group [x", badName},
+			{"/create_group x]", badName},
+			{"/create_group x\x7f", badName},
+			{"/create_group x\ufffd", badName},
+			{"/create_group " + strings.Repeat("x", 65), badName},
+			{"/msg bob " + strings.Repeat("x", 1024-9+1), tooLong},
+			{strings.Repeat("x", 1025), tooLong},
+			{strings.Repeat("x", 3000), tooLong},
+		} {
+			alice.say(tc[0])
+			alice.hear(tc[1])
+			if !strings.HasPrefix(tc[1], "Error: ") || !regexp.MustCompile(`not|exist|usage: `).MatchString(tc[1]) {
+				t.Errorf("%q does not look like a refusal", tc[1])
+			}
+		}
+		// What is just within the limits is no refusal.
+		longest := strings.Repeat("x", 64)
+		alice.say("/create_group " + longest)
+		alice.hear("Group " + longest + " created.")
+		alice.say("/msg bob " + strings.Repeat("y", 1024-9))
+		alice.hear("Message sent to bob.")
+		bob.hear("[alice]: " + strings.Repeat("y", 1024-9))
+		alice.fence()
+		bob.fence()
+	})
+}
+
+// ---- Login ----
+
+// prompts is what everybody gets before anything else.
+const prompts = "Enter username: Enter password: "
+
+func TestLogin(t *testing.T) {
+	const (
+		welcome = prompts + "Welcome to the chat server!\n"
+		failed  = prompts + "Authentication failed.\n"
+	)
+	for _, tc := range []struct {
+		name   string
+		pieces []string // each but the first is sent when the password was asked for
+		want   string   // all that comes until the end, which a closed sending side brings about
+	}{
+		{"lines", []string{"alice\n", "password123\n"}, welcome},
+		{"raw", []string{"alice", "password123"}, welcome},
+		{"lines with CR", []string{"alice\r\n", "password123\r\n"}, welcome},
+		{"lines in one write", []string{"alice\npassword123\n"}, welcome},
+		{"lines, the last without its end", []string{"alice\npassword123"}, welcome},
+		{"lines and commands in one write", []string{"alice\npassword123\n/users\n/quit\n"},
+			welcome + "Online users (1): alice\nGoodbye!\n"},
+		{"raw and a command", []string{"alice", "password123", "/quit"}, welcome + "Goodbye!\n"},
+		{"a password with colons and blanks", []string{"colon\na:b c:\n"}, welcome},
+		{"a password with colons and blanks, raw", []string{"colon", "a:b c:"}, welcome},
+		{"wrong password", []string{"alice\n", "password124\n"}, failed},
+		{"wrong password, raw", []string{"alice", "password124"}, failed},
+		{"wrong name", []string{"carol\n", "password123\n"}, failed},
+		{"wrong name, raw", []string{"carol", "password123"}, failed},
+		{"another one's password", []string{"alice\nqwerty456\n"}, failed},
+		{"the password with a blank", []string{"alice\npassword123 \n"}, failed},
+		{"the name in upper case", []string{"ALICE\npassword123\n"}, failed},
+		{"blank password", []string{"alice\n\n"}, failed},
+		{"blank name", []string{"\n\n"}, failed},
+		{"blank name, a password", []string{"\npassword123\n"}, failed},
+		{"no password", []string{"alice\n"}, failed},
+		{"nothing", []string{""}, failed},
+		{"too much, raw", []string{"alice", strings.Repeat("x", 3000)}, failed},
+		{"a name that is too long", []string{strings.Repeat("x", 10000) + "\n", "y\n"}, failed},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t)}
+			p := c.connect("somebody")
+			p.prompt("Enter username: ")
+			p.send(tc.pieces[0])
+			if tc.pieces[0] == "" {
+				p.conn.CloseWrite()
+			}
+			p.prompt("Enter password: ")
+			for i, piece := range tc.pieces[1:] {
+				if i > 0 {
+					p.hear("Welcome to the chat server!")
+				}
+				p.send(piece)
+			}
+			want := strings.TrimPrefix(tc.want, prompts)
+			if len(tc.pieces) > 2 {
+				want = strings.TrimPrefix(tc.want, welcome)
+			} else if len(tc.pieces) == 2 && tc.want == welcome {
+				p.hear("Welcome to the chat server!") // before the end: a raw client does not wait for it
+				want = ""
+			}
+			p.conn.CloseWrite()
+			got, err := io.ReadAll(p.in)
+			if string(got) != want || err != nil {
+				p.fail("came %q (%v), want %q", got, err, want)
+			}
+		})
+	}
+}
+
+// A refusal takes its pause, and nothing else does: here the pause is longer than the test may take.
+func TestLoginRightPasswordDoesNotWait(t *testing.T) {
+	t.Parallel()
+	eachKind(t, func(t *testing.T, raw bool) {
+		c := &talk{TB: t, r: start(t, func(s *server) { s.pause = time.Hour }), raw: raw}
+		c.login("alice").fence()
+	})
+}
+
+// The time that a wrong password costs is the same for all who are wrong: the pause.
+func TestLoginWrongPasswordWaits(t *testing.T) {
+	t.Parallel()
+	const pause = 300 * time.Millisecond
+	for _, pieces := range [][]string{
+		{"alice\n", "wrong\n"}, {"carol\n", "wrong\n"}, {"alice\nwrong\n/users\n"}, {"alice", "wrong"}, {"carol", "wrong"},
+	} {
+		t.Run(fmt.Sprintf("%q", pieces), func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t, func(s *server) { s.pause = pause })}
+			p := c.connect("somebody")
+			p.prompt("Enter username: ")
+			p.send(pieces[0])
+			p.prompt("Enter password: ")
+			asked := time.Now()
+			if len(pieces) > 1 {
+				p.send(pieces[1])
+			}
+			p.hear("Authentication failed.")
+			if took := time.Since(asked); took < pause*9/10 {
+				p.fail("refused after %v, want %v at least", took, pause)
+			}
+			p.end()
+		})
+	}
+}
+
+func TestLoginTwice(t *testing.T) {
+	eachKind(t, func(t *testing.T, raw bool) {
+		c := &talk{TB: t, r: start(t), raw: raw}
+		alice := c.login("alice")
+		for _, tc := range [][2]string{
+			{"password123", "Authentication failed: alice is logged in already."},
+			{"wrong", "Authentication failed."}, // who does not know the password is not told who is online
+		} {
+			second := c.connect("second")
+			second.prompt("Enter username: ")
+			second.say("alice")
+			second.prompt("Enter password: ")
+			second.say(tc[0])
+			second.hear(tc[1])
+			second.end()
+		}
+		alice.fence() // she has noticed nothing
+		alice.say("/quit")
+		alice.hear("Goodbye!")
+		alice.end()
+		c.login("alice").fence() // when the connection has ended, the name is free
+	})
+}
+
+func TestLoginTimeout(t *testing.T) {
+	t.Parallel()
+	for _, typed := range []string{"", "alice", "alice\n", "alice\npassw", "alice\npassword123\n"} {
+		t.Run(fmt.Sprintf("%q", typed), func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t, func(s *server) { s.loginTimeout = 200 * time.Millisecond })}
+			p := c.connect("somebody")
+			p.prompt("Enter username: ")
+			if strings.HasSuffix(typed, "123\n") { // who is in may stay
+				p.send(typed)
+				p.prompt("Enter password: ")
+				p.hear("Welcome to the chat server!")
+				late := c.connect("late")
+				late.prompt("Enter username: ")
+				late.end()
+				p.name = "alice"
+				p.fence()
+				return
+			}
+			p.send(typed)
+			if typed != "" {
+				p.prompt("Enter password: ")
+			}
+			p.end()
+		})
+	}
+}
+
+// However a login and the commands behind it are cut in two, the outcome is the same.
+func TestLoginEverySplit(t *testing.T) {
+	t.Parallel()
+	for _, stream := range []string{
+		"alice\npassword123\n/users\n/msg alice hi\n/quit\n",
+		"alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n",
+	} {
+		r := start(t, func(s *server) { s.pause = patience })
+		c := &talk{TB: t, r: r}
+		for cut := 1; cut <= len(stream); cut++ {
+			p := c.connect(fmt.Sprint("cut at ", cut))
+			p.prompt("Enter username: ")
+			p.send(stream[:cut])
+			p.prompt("Enter password: ") // the server has read the first part
+			p.send(stream[cut:])
+			p.hear("Welcome to the chat server!", "Online users (1): alice", "[alice]: hi", "Message sent to alice.", "Goodbye!")
+			p.end()
+		}
+	}
+}
+
+// Bytes that come one at a time make the same messages, whatever the time between them.
+func TestLoginByteByByte(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
+		t.Run(gap.String(), func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t, func(s *server) { s.pause = patience })}
+			p := c.connect("alice")
+			for _, b := range []byte("alice\npassword123\n/users\n") {
+				time.Sleep(gap) // not to wait for anything: this is the speed at which alice types
+				p.send(string(b))
+			}
+			p.prompt(prompts)
+			p.hear("Welcome to the chat server!", "Online users (1): alice")
+			p.fence()
+		})
+	}
+}
+
+// Who logs in at once hears of nobody before the welcome, and of everybody after it at most once.
+func TestLoginWelcomeFirst(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	var wg sync.WaitGroup
+	for i := 0; i < 50; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			p := c.connect(fmt.Sprint("u", i))
+			io.WriteString(p.conn, fmt.Sprintf("u%d\np%d\n/broadcast hello\n/quit\n", i, i))
+			got, err := io.ReadAll(p.in)
+			if !strings.HasPrefix(string(got), prompts+"Welcome to the chat server!\n") || err != nil {
+				t.Errorf("u%d got %.200q (%v), want the welcome first", i, got, err)
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// ---- Framing ----
+
+func TestFramingLines(t *testing.T) {
+	const tooLong = "Error: a message may not be longer than 1024 bytes."
+	for _, tc := range []struct {
+		name, sent string
+		want       []string
+	}{
+		{"glued", "/users\n/help x\n/users\n", []string{"Online users (1): alice", "Error: usage: /help", "Online users (1): alice"}},
+		{"CRLF", "/users\r\n\r\n/users\r\n", []string{"Online users (1): alice", "Online users (1): alice"}},
+		{"blank lines", "\n\n \n\t\n/users\n", []string{"Online users (1): alice"}},
+		{"a CR inside", "/msg alice a\rb\n", []string{"[alice]: a\ufffdb", "Message sent to alice."}},
+		{"too long by its end", strings.Repeat("x", 1025) + "\r\n/users\n", []string{tooLong, "Online users (1): alice"}},
+		{"just not", "/msg alice " + strings.Repeat("x", 1013) + "\r\n",
+			[]string{"[alice]: " + strings.Repeat("x", 1013), "Message sent to alice."}},
+		{"10 MB", strings.Repeat("0123456789", 1<<20) + "\n/users\n", []string{tooLong, "Online users (1): alice"}},
+		{"no glue for lines", "/msg alice a/msg alice b\n", []string{"[alice]: a/msg alice b", "Message sent to alice."}},
+		{"1,000 in one write", strings.Repeat("/users\n", 1000), strings.Split(strings.Repeat("Online users (1): alice,", 999)+"Online users (1): alice", ",")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t)}
+			alice := c.login("alice")
+			alice.send(tc.sent)
+			alice.hear(tc.want...)
+			alice.fence()
+			// Whoever closes his sending side still gets all that he is owed, the last line's answer too.
+			alice.send(tc.sent + "/users")
+			alice.conn.CloseWrite()
+			alice.hear(tc.want...)
+			alice.hear("Online users (1): alice")
+			alice.end()
+		})
+	}
+}
+
+func TestFramingRaw(t *testing.T) {
+	for _, tc := range []struct {
+		name, sent string
+		want       []string
+	}{
+		{"glued", "/create_group a/create_group b", []string{"Group a created.", "Group b created."}},
+		{"glued three times, any case", "/msg alice x/MSG alice y/Users/msg\talice z",
+			[]string{"[alice]: x", "Message sent to alice.", "[alice]: y/Users", "Message sent to alice.", "[alice]: z", "Message sent to alice."}},
+		{"behind one without arguments", "/users/msg alice x", []string{"Online users (1): alice", "[alice]: x", "Message sent to alice."}},
+		{"no glue behind a blank", "/msg alice see /msg bob x", []string{"[alice]: see /msg bob x", "Message sent to alice."}},
+		{"no glue behind a tab", "/msg alice see\t/msg bob x", []string{"[alice]: see\t/msg bob x", "Message sent to alice."}},
+		{"no glue without a blank", "/msg alice see/msgs", []string{"[alice]: see/msgs", "Message sent to alice."}},
+		{"no glue before a command without arguments", "/create_group a/users", []string{"Group a/users created."}},
+		{"a newline makes a line client", "/users\n/msg alice x/msg alice y\n",
+			[]string{"Online users (1): alice", "[alice]: x/msg alice y", "Message sent to alice."}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t), raw: true}
+			alice := c.login("alice")
+			alice.send(tc.sent)
+			alice.hear(tc.want...)
+			if strings.Contains(tc.sent, "\n") {
+				alice.send("/msg alice not before its newline")
+				alice.send("\n")
+				alice.hear("[alice]: not before its newline", "Message sent to alice.")
+				return
+			}
+			alice.fence()
+		})
+	}
+}
+
+// ---- The program: users file, command line, stopping, log, client ----
+
+// programs builds the server and the client, once, and returns their paths.
+var programs = sync.OnceValues(func() (paths [2]string, err error) {
+	dir, err := os.MkdirTemp("", "chat")
+	if err != nil {
+		return paths, err
+	}
+	paths = [2]string{filepath.Join(dir, "server"), filepath.Join(dir, "client")}
+	for i, pkg := range []string{".", "./client"} {
+		if out, err := exec.Command("go", "build", "-o", paths[i], pkg).CombinedOutput(); err != nil {
+			return paths, fmt.Errorf("go build %s: %v\n%s", pkg, err, out)
+		}
+	}
+	return paths, nil
+})
+
+// TestMain removes what programs has built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if paths, _ := programs(); paths[0] != "" {
+		os.RemoveAll(filepath.Dir(paths[0]))
+	}
+	os.Exit(code)
+}
+
+// build returns the paths of the server and of the client.
+func build(t testing.TB) (server, client string) {
+	t.Helper()
+	paths, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths[0], paths[1]
+}
+
+// inFolder returns a command that runs in a folder of its own with this users.txt, none if it is "".
+func inFolder(t testing.TB, usersFile, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Dir = t.TempDir()
+	if usersFile != "" {
+		if err := os.WriteFile(filepath.Join(cmd.Dir, "users.txt"), []byte(usersFile), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cmd
+}
+
+// run runs a command that ends by itself and returns what it printed and its exit status.
+func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, status int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	cmd.Wait()
+	if !timer.Stop() {
+		t.Errorf("%v did not end", cmd.Args)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// serving starts the server as a program, in a folder with this users.txt, and returns it when it accepts.
+func serving(t testing.TB, usersFile string, args ...string) (cmd *exec.Cmd, addr string, logs *logBuffer) {
+	t.Helper()
+	program, _ := build(t)
+	if len(args) == 0 {
+		args = []string{program, "127.0.0.1:0"}
+	}
+	cmd, logs = inFolder(t, usersFile, args[0], args[1:]...), new(logBuffer)
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	lines := bufio.NewReader(pipe)
+	first, err := lines.ReadString('\n')
+	if err != nil || !timer.Stop() {
+		t.Fatalf("the server did not start: %q, %v", first, err)
+	}
+	logs.Write([]byte(first))
+	copied := make(chan bool)
+	go func() { io.Copy(logs, lines); close(copied) }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-copied; cmd.Wait() })
+	return cmd, strings.Fields(first)[len(strings.Fields(first))-1], logs
+}
+
+const twoUsers = "alice:password123\nbob:qwerty456\n"
+
+func TestUsersFile(t *testing.T) {
+	program, _ := build(t)
+	for _, tc := range []struct{ name, file, want string }{
+		{"missing", "", "users.txt: no such file"},
+		{"no colon", "alice:x\nbob\n", "users.txt:2:"},
+		{"empty name", ":x\n", "users.txt:1:"},
+		{"empty password", "alice:\n", "users.txt:1:"},
+		{"blank password", "alice: \t\r\n", "users.txt:1:"},
+		{"a blank in the name", "\n\r\nal ice:x\n", "users.txt:3:"},
+		{"a blank before the name", " alice:x\n", "users.txt:1:"},
+		{"a tab in the name", "al\tice:x\n", "users.txt:1:"},
+		{"a control character in the name", "al\x01ice:x\n", "users.txt:1:"},
+		{"a control character beyond ASCII", "al\u0085ice:x\n", "users.txt:1:"},
+		{"a name that is not UTF-8", "al\xe9:x\n", "users.txt:1:"},
+		{"a bracket", "[alice:x\n", "users.txt:1:"},
+		{"the other bracket", "ali]ce:x\n", "users.txt:1:"},
+		{"twice", "alice:x\nbob:y\nalice:z", "users.txt:3:"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, status := run(t, inFolder(t, tc.file, program, "127.0.0.1:0"))
+			if status != 1 || !strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+				t.Errorf("exit status %d, standard error %q, standard output %q, want 1 and one line with %q",
+					status, stderr, stdout, tc.want)
+			}
+			if strings.Contains(stderr, "x") && strings.Contains(stderr, ":x") {
+				t.Errorf("%q has a password in it", stderr)
+			}
+		})
+	}
+	t.Run("good", func(t *testing.T) {
+		t.Parallel()
+		_, addr, logs := serving(t, "\r\nalice:a:b c \r\n \t\n\nbøb:ü\nlast:one")
+		if !strings.Contains(logs.String(), " 3 users ") {
+			t.Errorf("the log says %q, want 3 users", logs)
+		}
+		passwords := map[string]string{"alice": "a:b c ", "bøb": "ü", "last": "one"}
+		c := &talk{TB: t, r: running{server: &server{passwords: passwords}, addr: addr}}
+		for name := range passwords {
+			c.login(name).say("/quit")
+		}
+	})
+	t.Run("100,000 users", func(t *testing.T) {
+		t.Parallel()
+		var file strings.Builder
+		for i := 0; i < 100000; i++ {
+			fmt.Fprintf(&file, "u%d:p%d\n", i, i)
+		}
+		_, addr, _ := serving(t, file.String())
+		c := &talk{TB: t, r: running{server: &server{passwords: map[string]string{"u99999": "p99999"}}, addr: addr}}
+		c.login("u99999").fence()
+	})
+}
+
+func TestCommandLine(t *testing.T) {
+	program, client := build(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for _, tc := range []struct {
+		name   string
+		args   []string
+		status int
+		want   string
+	}{
+		{"two arguments", []string{program, "127.0.0.1:0", "x"}, 2, "usage: go run . [host:port]"},
+		{"no port", []string{program, "127.0.0.1"}, 2, "usage: go run . [host:port]"},
+		{"a flag", []string{program, "--help"}, 2, "usage: go run . [host:port]"},
+		{"a port in use", []string{program, busy.Addr().String()}, 1, "address already in use"},
+		{"no such port", []string{program, "127.0.0.1:99999"}, 1, "99999"},
+		{"the client, two arguments", []string{client, "127.0.0.1:0", "x"}, 2, "usage: go run ./client [host:port]"},
+		{"the client, no port", []string{client, "-h"}, 2, "usage: go run ./client [host:port]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			stdout, stderr, status := run(t, inFolder(t, twoUsers, tc.args[0], tc.args[1:]...))
+			if status != tc.status || !strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+				t.Errorf("exit status %d, standard error %q, standard output %q, want %d and one line with %q",
+					status, stderr, stdout, tc.status, tc.want)
+			}
+		})
+	}
+}
+
+func TestStopping(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			cmd, addr, logs := serving(t, twoUsers)
+			c := &talk{TB: t, r: running{server: &server{passwords: users()}, addr: addr}}
+			alice := c.login("alice")
+			bob := c.login("bob")
+			halfway := c.connect("halfway")
+			halfway.prompt("Enter username: ")
+			alice.hear("bob has joined the chat.")
+			alice.fence()
+			bob.fence()
+			cmd.Process.Signal(sig)
+			alice.hear("Server is shutting down.")
+			alice.end()
+			bob.hear("Server is shutting down.")
+			bob.end()
+			if state, err := cmd.Process.Wait(); err != nil || state.ExitCode() != 0 {
+				t.Errorf("the server ended with %v (%v), want exit status 0", state, err)
+			}
+			if _, err := net.Dial("tcp", addr); err == nil {
+				t.Error("somebody still accepts connections")
+			}
+			if !strings.Contains(logs.String(), "INFO stopping") {
+				t.Errorf("the log is %q, want it to tell of the stop", logs)
+			}
+		})
+	}
+}
+
+// Who was connected but not logged in when the server began to stop does not get in.
+func TestStoppingLetsNobodyIn(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	alice := c.login("alice")
+	late := c.connect("bob")
+	late.prompt("Enter username: ")
+	late.say("bob")
+	late.prompt("Enter password: ")
+	c.r.stop(c.r.listener)
+	alice.hear("Server is shutting down.")
+	late.say("qwerty456")
+	for _, line := range late.hearAll() {
+		if line != "Welcome to the chat server!" {
+			late.fail("heard %q", line)
+		}
+	}
+}
+
+// hearAll returns the lines until the end of the connection.
+func (p *peer) hearAll() []string {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	rest, err := io.ReadAll(p.in)
+	p.note("%-8s hears  %.200q and the end", p.name, rest)
+	if err != nil {
+		p.fail("%s heard %.200q, then %v, want the end", p.name, rest, err)
+	}
+	return strings.Split(strings.TrimSuffix(string(rest), "\n"), "\n")
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	cmd, addr, logs := serving(t, twoUsers)
+	c := &talk{TB: t, r: running{server: &server{passwords: users()}, addr: addr}}
+	alice := c.login("alice")
+	for _, line := range []string{"/create_group cs", "/msg alice a secret", "/broadcast a secret", "/group_msg cs a secret", "a secret"} {
+		alice.say(line)
+	}
+	alice.hearUntil("Error: a is not a command. To write to all: /broadcast <message>. More: /help")
+	for _, tc := range [][2]string{{"alice", "wr0ng"}, {"passw0rd", "wr0ng"}, {"alice", "password123"}} {
+		p := c.connect("somebody")
+		p.send(tc[0] + "\n" + tc[1] + "\n")
+		p.hearAll()
+	}
+	alice.say("/quit")
+	alice.hearUntil("Goodbye!")
+	alice.end()
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Process.Wait()
+	files, _ := filepath.Glob(filepath.Join(cmd.Dir, "logs", "????-??-??.log"))
+	if len(files) == 0 {
+		t.Fatal("there is no file for today under logs/")
+	}
+	var file []byte // two, if midnight was just now
+	for _, name := range files {
+		part, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file = append(file, part...)
+	}
+	text, address := string(file), `127\.0\.0\.1:\d+`
+	for _, want := range []string{
+		`INFO serving 2 users on ` + address,
+		`INFO alice logged in from ` + address,
+		`INFO group cs created by alice from ` + address,
+		`WARN login of alice from ` + address + ` failed`,
+		`WARN login of an unknown user from ` + address + ` failed`,
+		`WARN login of alice from ` + address + ` failed: alice is logged in already`,
+		`INFO alice logged out from ` + address,
+		`INFO group cs is gone`,
+		`INFO stopping: terminated`,
+	} {
+		if !regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ` + want + `$`).MatchString(text) {
+			t.Errorf("no line %q in the log:\n%s", want, text)
+		}
+	}
+	for _, secret := range []string{"secret", "password123", "qwerty456", "wr0ng", "passw0rd"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q is in the log:\n%s", secret, text)
+		}
+	}
+	if console := logs.String(); console != text {
+		t.Errorf("the console shows\n%swant what is in the file:\n%s", console, text)
+	}
+}
+
+// Not parallel: while it runs, its folder is the current one.
+func TestLogFileForEachDay(t *testing.T) {
+	old, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chdir(t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chdir(old)
+	console := os.Stderr
+	defer func() { os.Stderr = console }()
+	os.Stderr, err = os.Create("console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dailyFile{}
+	for _, line := range []string{"2025/12/31 23:59:59 INFO a\n", "2026/01/01 00:00:00 INFO b\n", "2026/01/01 00:00:01 INFO c\n"} {
+		if n, err := d.Write([]byte(line)); n != len(line) || err != nil {
+			t.Errorf("Write(%q) = %d, %v", line, n, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"logs/2025-12-31.log": "2025/12/31 23:59:59 INFO a\n",
+		"logs/2026-01-01.log": "2026/01/01 00:00:00 INFO b\n2026/01/01 00:00:01 INFO c\n",
+		"console":             "2025/12/31 23:59:59 INFO a\n2026/01/01 00:00:00 INFO b\n2026/01/01 00:00:01 INFO c\n",
+	} {
+		if got, err := os.ReadFile(name); string(got) != want || err != nil {
+			t.Errorf("%s holds %q (%v), want %q", name, got, err, want)
+		}
+	}
+}
+
+func TestClient(t *testing.T) {
+	_, client := build(t)
+	const welcome = prompts + "Welcome to the chat server!\n"
+	for _, tc := range []struct {
+		name, input, stdout, stderr string
+		status                      int
+	}{
+		{"quits", "alice\npassword123\n/users\n/quit\n", welcome + "Online users (1): alice\nGoodbye!\n", "", 0},
+		{"input ends", "alice\npassword123\n/users\n", welcome + "Online users (1): alice\n", "", 0},
+		{"input ends without a newline", "alice\npassword123\n/users", welcome + "Online users (1): alice\n", "", 0},
+		{"wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
+		{"no input", "", prompts + "Authentication failed.\n", "", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(client, start(t).addr)
+			cmd.Stdin = strings.NewReader(tc.input)
+			stdout, stderr, status := run(t, cmd)
+			if stdout != tc.stdout || stderr != tc.stderr || status != tc.status {
+				t.Errorf("standard output %q, standard error %q, exit status %d\nwant %q, %q, %d",
+					stdout, stderr, status, tc.stdout, tc.stderr, tc.status)
+			}
+		})
+	}
+	t.Run("no server", func(t *testing.T) {
+		t.Parallel()
+		nobody, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		nobody.Close()
+		stdout, stderr, status := run(t, exec.Command(client, nobody.Addr().String()))
+		if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "is the server running?") {
+			t.Errorf("standard output %q, standard error %q, exit status %d, want one clear line and 1", stdout, stderr, status)
+		}
+	})
+	for _, tc := range []struct {
+		name, want string
+		status     int
+		end        func(running)
+	}{
+		{"the server stops", "Server is shutting down.\n", 0, func(r running) { r.stop(r.listener) }},
+		{"the login takes too long", "", 1, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) { // and the client's input goes on: it must not wait for that
+			t.Parallel()
+			r := start(t, func(s *server) {
+				if tc.end == nil {
+					s.loginTimeout = 100 * time.Millisecond
+				}
+			})
+			cmd := exec.Command(client, r.addr)
+			stdin, _ := cmd.StdinPipe()
+			stdout, _ := cmd.StdoutPipe()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Process.Kill()
+			c := &talk{TB: t, r: r}
+			p := &peer{c, "client", nil, bufio.NewReader(stdout)}
+			p.prompt("Enter username: ") // at once, although it does not end in a newline
+			if tc.end != nil {
+				io.WriteString(stdin, "alice\n")
+				p.prompt("Enter password: ")
+				io.WriteString(stdin, "password123\n")
+				p.prompt("Welcome to the chat server!\n")
+				tc.end(r)
+			}
+			rest, _ := io.ReadAll(p.in)
+			cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != tc.status || string(rest) != tc.want {
+				t.Errorf("it said %q, exit status %d, want %q and %d", rest, got, tc.want, tc.status)
+			}
+		})
+	}
+}
