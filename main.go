@@ -313,8 +313,8 @@ func (s *server) knows(name, word string) bool { return word != "" && s.password
 // It waits for the client's next command, and, as send does, for receivers.
 func (s *server) chat(c *client) {
 	s.log.Printf("INFO %s logged in from %v", c.name, c.conn.RemoteAddr())
-	go s.write(c) // ends with the empty line below, or when the client does not read (R4)
-	others, open := s.add(c, everyone, true)
+	others, open := s.add(c, everyone, true) // first: who sees the welcome is in, and hears of the next
+	go s.write(c)                            // ends with the empty line below, or with a failed write (R4)
 	s.send(c.name+" has joined the chat.\n", others...)
 	for message, reply, err := "", "", error(nil); open && err == nil && reply != goodbye; {
 		message, err = s.receive(c)
