@@ -15,6 +15,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -1279,4 +1280,723 @@ func TestClient(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ---- Grading: the 37 cases of the assignment, for this server or any other ----
+//
+// Without flags, each case gets a server of this package. With them, another program is graded:
+//
+//	go test -run TestAssignment -v -args -addr 127.0.0.1:12345 -users path/to/users.txt
+//	go test -run TestAssignment -v -args -exec './server_grp' -dir path/to/submission
+//
+// The grader talks as the course's own client does: it sends each message in one piece without a
+// newline. And it judges as the course did, by words anywhere in what a client was sent, in upper or
+// lower case. It assumes nothing else: no line ends, no answers to commands, no notices.
+
+var (
+	gradeAddr  = flag.String("addr", "127.0.0.1:12345", "TestAssignment: grade the server at this address")
+	gradeUsers = flag.String("users", "", "TestAssignment: that server's users.txt (with -exec: the one in -dir)")
+	gradeExec  = flag.String("exec", "", "TestAssignment: start this command for each case, and kill it afterwards")
+	gradeDir   = flag.String("dir", ".", "TestAssignment: the folder that -exec runs in")
+)
+
+// gradePatience is how long the grader waits for words that should come. A mute server costs this once
+// for each case, which is a minute and a half in all.
+const gradePatience = 2 * time.Second
+
+// A grade is one case while it is played.
+type grade struct {
+	number   int
+	addr     string
+	accounts [][2]string // names and passwords that no case has used, if there are enough
+	few      bool        // there were fewer than the case asks for
+	mu       sync.Mutex
+	story    []string
+	clients  []*grader
+}
+
+// A grader is one client in a case. Its mutex guards what came.
+type grader struct {
+	*grade
+	name, password string
+	conn           net.Conn
+	mu             sync.Mutex
+	came           string
+	ended          bool
+	news           chan struct{} // has a token when something came
+}
+
+// A misgrade is how a case fails: it is panicked with, and caught where the case was started.
+type misgrade string
+
+// fail ends the case.
+func (g *grade) fail(format string, args ...any) { panic(misgrade(fmt.Sprintf(format, args...))) }
+
+// tell adds to the story that a failure shows.
+func (g *grade) tell(format string, args ...any) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.story = append(g.story, fmt.Sprintf(format, args...))
+}
+
+// group returns a name that no other case and no other run uses, without a word that refusals have.
+func (g *grade) group(i int) string {
+	return fmt.Sprintf("g%d-%d-%d", time.Now().UnixNano()/1e6%1e8, g.number, i)
+}
+
+// text returns what nobody else says.
+func (g *grade) text(what ...any) string {
+	return fmt.Sprintf("text-%d-%s", g.number, strings.Join(strings.Fields(fmt.Sprintln(what...)), "-"))
+}
+
+// dial returns a client that was asked for its user name.
+func (g *grade) dial(account [2]string) *grader {
+	conn, err := net.DialTimeout("tcp", g.addr, gradePatience)
+	if err != nil {
+		g.fail("%s cannot connect: %v", account[0], err)
+	}
+	c := &grader{grade: g, name: account[0], password: account[1], conn: conn, news: make(chan struct{}, 1)}
+	g.mu.Lock()
+	g.clients = append(g.clients, c)
+	g.mu.Unlock()
+	go c.read() // ends with the connection, which the end of the case closes
+	c.wait("to be asked for the user name", func(string) bool { return true })
+	return c
+}
+
+// read collects what comes. As the course's client does, it ends each read with a newline.
+func (c *grader) read() {
+	piece := make([]byte, 64<<10)
+	for {
+		n, err := c.conn.Read(piece)
+		c.mu.Lock()
+		if n > 0 {
+			c.came += strings.ToLower(string(piece[:n])) + "\n"
+		}
+		c.ended = c.ended || err != nil
+		c.mu.Unlock()
+		select {
+		case c.news <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// output returns what came so far, in lower case, and whether the connection has ended.
+func (c *grader) output() (came string, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.came, c.ended
+}
+
+// wait waits until something came for which enough is true.
+func (c *grader) wait(what string, enough func(came string) bool) {
+	late := time.After(gradePatience)
+	for {
+		came, ended := c.output()
+		if came != "" && enough(came) {
+			return
+		}
+		why := "within " + gradePatience.String()
+		if !ended {
+			select {
+			case <-c.news:
+				continue
+			case <-late:
+			}
+		} else {
+			why = "before the server closed the connection"
+		}
+		c.fail("%s should come, %s, %s. What came:\n%s", what, c.name, why, indent(came))
+	}
+}
+
+// indent shows the last of a long text, with an indent.
+func indent(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) > 15 {
+		lines = append([]string{"..."}, lines[len(lines)-15:]...)
+	}
+	return "        " + strings.Join(lines, "\n        ")
+}
+
+// login tries to log in and waits for a verdict that is not the prompt for the password.
+func (g *grade) login(account [2]string) *grader {
+	for start := time.Now(); ; {
+		c := g.dial(account)
+		c.tell("%s logs in", c.name)
+		c.enter()
+		welcomed := true
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					if welcomed = false; time.Since(start) > gradePatience {
+						panic(p) // it is not that the name's last session is still being cleaned up
+					}
+				}
+			}()
+			c.see("welcome")
+		}()
+		if welcomed {
+			return c
+		}
+		c.conn.Close()
+	}
+}
+
+// enter sends name and password, each when it was asked for.
+func (c *grader) enter() {
+	before, _ := c.output()
+	c.send(c.name)
+	c.wait("to be asked for the password", func(came string) bool { return len(came) > len(before) })
+	c.send(c.password)
+}
+
+// in logs several users in, or as many as there are.
+func (g *grade) in(n int) (clients []*grader) {
+	if len(g.accounts) < min(n, 3) {
+		g.fail("the users file has too few users for this case")
+	}
+	if n > len(g.accounts) {
+		n, g.few = len(g.accounts), true
+	}
+	for _, account := range g.accounts[:n] {
+		clients = append(clients, g.login(account))
+	}
+	g.accounts = g.accounts[n:]
+	return clients
+}
+
+// send sends a piece without a newline.
+func (c *grader) send(piece string) {
+	c.conn.SetWriteDeadline(time.Now().Add(gradePatience))
+	if _, err := io.WriteString(c.conn, piece); err != nil {
+		c.fail("%s cannot send %q: %v", c.name, piece, err)
+	}
+}
+
+// say sends a command and gives the server a moment to answer or to act: two commands at once could reach
+// it glued together. It does not insist on an answer.
+func (c *grader) say(words ...string) *grader {
+	command := strings.Join(words, " ")
+	c.tell("%s says %s", c.name, command)
+	before, _ := c.output()
+	c.send(command)
+	late := time.After(100 * time.Millisecond)
+	for {
+		if came, ended := c.output(); len(came) > len(before) || ended {
+			return c
+		}
+		select {
+		case <-c.news:
+		case <-late:
+			return c
+		}
+	}
+}
+
+// see waits until all these words have come.
+func (c *grader) see(words ...string) {
+	for _, word := range words {
+		c.wait(fmt.Sprintf("%q", word), func(came string) bool { return strings.Contains(came, strings.ToLower(word)) })
+	}
+}
+
+// refusals counts the words of a refusal in what came.
+func refusals(came string) int {
+	return len(regexp.MustCompile("fail|error|exist|not").FindAllString(came, -1))
+}
+
+// seeError waits for a refusal of what is said.
+func (c *grader) seeError(words ...string) {
+	before, _ := c.output()
+	known := refusals(before)
+	c.say(words...)
+	c.wait("fail, error, exist or not", func(came string) bool { return refusals(came) > known })
+}
+
+// seeReply says something and waits for more of a word than had come before.
+func (c *grader) seeReply(want string, words ...string) {
+	before, _ := c.output()
+	known := strings.Count(before, want)
+	c.say(words...)
+	c.wait(fmt.Sprintf("%q in answer to %s", want, words[0]), func(came string) bool { return strings.Count(came, want) > known })
+}
+
+// silent says that a text must not have come. The caller has seen a later one arrive.
+func (c *grader) silent(words ...string) {
+	came, _ := c.output()
+	for _, word := range words {
+		if strings.Contains(came, word) {
+			c.fail("%q should not come to %s. What came:\n%s", word, c.name, indent(came))
+		}
+	}
+}
+
+// message says text to a receiver and waits for it there.
+func (c *grader) message(to *grader, text string) {
+	c.say("/msg", to.name, text)
+	to.see(text)
+}
+
+// broadcast says text to all, waits for it at those who should get it.
+func (c *grader) broadcast(text string, to []*grader) {
+	c.say("/broadcast", text)
+	for _, r := range to {
+		if r != c {
+			r.see(text)
+		}
+	}
+}
+
+// leave says /exit and closes the connection, as the course's client does.
+func (c *grader) leave() {
+	c.say("/exit")
+	c.conn.Close()
+}
+
+// together runs steps at once, and fails as the first of them that does.
+func (g *grade) together(n int, step func(i int)) {
+	failures := make(chan any, n)
+	for i := 0; i < n; i++ {
+		go func() {
+			defer func() { failures <- recover() }()
+			step(i)
+		}()
+	}
+	var failure any
+	for i := 0; i < n; i++ {
+		if f := <-failures; f != nil {
+			failure = f
+		}
+	}
+	if failure != nil {
+		panic(failure)
+	}
+}
+
+// create makes groups, by one user, and returns their names.
+func (c *grader) create(from, n int) (groups []string) {
+	for i := from; i < from+n; i++ {
+		groups = append(groups, c.group(i))
+		c.seeReply(groups[i-from], "/create_group", groups[i-from])
+	}
+	return groups
+}
+
+// groupText says text to a group and waits for it at the members.
+func (c *grader) groupText(group, text string, members ...*grader) {
+	c.say("/group_msg", group, text)
+	for _, m := range members {
+		m.see(text)
+	}
+}
+
+// mixed creates a group, has the others join, writes to it, and has the last one leave.
+func (g *grade) mixed(u []*grader) {
+	group := u[0].create(0, 1)[0]
+	for _, c := range u[1:] {
+		c.seeReply("join", "/join_group", group)
+	}
+	u[0].groupText(group, g.text("to", "group"), u[1:]...)
+	u[len(u)-1].seeReply("left", "/leave_group", group)
+	u[len(u)-1].seeError("/group_msg", group, g.text("too", "late"))
+}
+
+// assignment is the table of the cases: what they are worth, how many users they take, what happens.
+var assignment = []struct {
+	name  string
+	marks float64
+	play  func(g *grade)
+}{
+	{"auth_valid_login", 1, func(g *grade) { g.in(1) }},
+	{"auth_wrong_login", 1, func(g *grade) {
+		c := g.dial([2]string{g.accounts[0][0], "wr0ng"})
+		c.enter()
+		c.wait("fail or error", func(came string) bool { return strings.Contains(came, "failed") || strings.Contains(came, "error") })
+	}},
+	{"msg_to_user_offline", 1, func(g *grade) {
+		absent := g.accounts[len(g.accounts)-1][0]
+		u := g.in(1)
+		before, _ := u[0].output()
+		u[0].say("/msg", absent, "anybody?")
+		u[0].wait("no", func(came string) bool { return strings.Contains(came[len(before):], "no") })
+	}},
+	{"msg_to_user_online", 1, func(g *grade) { u := g.in(2); u[0].message(u[1], g.text(1)) }},
+	{"broadcast_by_one", 1, func(g *grade) { u := g.in(4); u[0].broadcast(g.text(1), u) }},
+	{"group_create", 1, func(g *grade) { g.in(1)[0].seeReply("creat", "/create_group", g.group(0)) }},
+	{"group_create_twice", 1, func(g *grade) {
+		u := g.in(2)
+		group := u[0].create(0, 1)[0]
+		u[0].seeError("/create_group", group)
+		u[1].seeError("/create_group", group)
+	}},
+	{"group_join", 1, func(g *grade) { u := g.in(2); u[1].seeReply("join", "/join_group", u[0].create(0, 1)[0]) }},
+	{"group_join_missing", 1, func(g *grade) { g.in(1)[0].seeError("/join_group", g.group(0)) }},
+	{"group_msg", 1, func(g *grade) {
+		u := g.in(2)
+		group := u[0].create(0, 1)[0]
+		u[1].seeReply("join", "/join_group", group)
+		u[0].groupText(group, g.text(1), u[1])
+		u[1].groupText(group, g.text(2), u[0])
+		u[0].silent(g.text(1)) // its own, before the answer to it
+	}},
+	{"group_msg_missing", 1, func(g *grade) { g.in(1)[0].seeError("/group_msg", g.group(0), "anybody?") }},
+	{"group_leave", 1, func(g *grade) { u := g.in(1); u[0].seeReply("left", "/leave_group", u[0].create(0, 1)[0]) }},
+	{"group_msg_after_leave", 1, func(g *grade) {
+		u := g.in(2)
+		group := u[0].create(0, 1)[0]
+		u[1].seeReply("join", "/join_group", group)
+		u[1].seeReply("left", "/leave_group", group)
+		u[1].seeError("/group_msg", group, g.text(1))
+		u[1].message(u[0], g.text(2))
+		u[0].silent(g.text(1))
+	}},
+	{"auth_exit_and_return", 1.5, func(g *grade) {
+		u := g.in(2)
+		u[0].message(u[1], g.text(1))
+		u[1].leave()
+		again := g.login([2]string{u[1].name, u[1].password})
+		u[0].message(again, g.text(2))
+	}},
+	{"msg_to_three", 1.5, func(g *grade) {
+		u := g.in(4)
+		for i, c := range u[1:] {
+			u[0].message(c, g.text(i))
+		}
+	}},
+	{"msg_chain", 1.5, func(g *grade) {
+		u := g.in(4)
+		for i, c := range u {
+			c.message(u[(i+1)%len(u)], g.text(i))
+		}
+	}},
+	{"msg_both_ways", 1.5, func(g *grade) { u := g.in(2); u[0].message(u[1], g.text(1)); u[1].message(u[0], g.text(2)) }},
+	{"broadcast_while_users_come_and_go", 1.5, func(g *grade) {
+		u := g.in(2)
+		u[0].broadcast(g.text(1), u)
+		u = append(u, g.in(1)...)
+		u[0].broadcast(g.text(2), u)
+		gone := u[1]
+		gone.leave()
+		u = append([]*grader{u[0]}, u[2:]...)
+		u = append(u, g.in(1)...)
+		u[0].broadcast(g.text(3), u)
+		gone.silent(g.text(3))
+		u[0].silent(g.text(1), g.text(2), g.text(3))
+	}},
+	{"broadcast_by_four", 1.5, func(g *grade) {
+		u := g.in(4)
+		for i, c := range u {
+			c.broadcast(g.text(i), u)
+		}
+		for i, c := range u {
+			c.silent(g.text(i))
+		}
+	}},
+	{"group_create_four", 1.5, func(g *grade) { g.in(1)[0].create(0, 4) }},
+	{"group_create_by_three", 1.5, func(g *grade) {
+		for i, c := range g.in(3) {
+			c.create(2*i, 2)
+		}
+	}},
+	{"group_join_four", 1.5, func(g *grade) {
+		u := g.in(2)
+		for _, group := range u[0].create(0, 4) {
+			u[1].seeReply(group, "/join_group", group)
+		}
+	}},
+	{"group_join_by_four", 1.5, func(g *grade) {
+		u := g.in(5)
+		group := u[0].create(0, 1)[0]
+		for _, c := range u[1:] {
+			c.seeReply(group, "/join_group", group)
+		}
+	}},
+	{"group_msg_by_nonmember", 1.5, func(g *grade) {
+		u := g.in(3)
+		group := u[0].create(0, 1)[0]
+		u[1].seeReply("join", "/join_group", group)
+		for i := 0; i < 4; i++ {
+			u[len(u)-1].say("/group_msg", group, g.text(i))
+		}
+		u[len(u)-1].message(u[0], g.text("fence"))
+		u[len(u)-1].message(u[1], g.text("fence"))
+		for i := 0; i < 4; i++ {
+			u[0].silent(g.text(i))
+			u[1].silent(g.text(i))
+		}
+	}},
+	{"group_msg_four", 1.5, func(g *grade) {
+		u := g.in(2)
+		group := u[0].create(0, 1)[0]
+		u[1].seeReply("join", "/join_group", group)
+		for i := 0; i < 4; i++ {
+			u[1].groupText(group, g.text(i), u[0])
+		}
+	}},
+	{"group_msg_to_four_groups", 1.5, func(g *grade) {
+		u := g.in(5)
+		groups := u[0].create(0, len(u)-1)
+		for i, c := range u[1:] {
+			c.seeReply("join", "/join_group", groups[i])
+		}
+		for i, c := range u[1:] {
+			u[0].groupText(groups[i], g.text(i), c)
+		}
+		for i, c := range u[1:] {
+			u[0].message(c, g.text("fence", i))
+			for k := range groups {
+				if k != i {
+					c.silent(g.text(k))
+				}
+			}
+		}
+	}},
+	{"group_msg_by_four_members", 1.5, func(g *grade) {
+		u := g.in(5)
+		group := u[0].create(0, 1)[0]
+		for _, c := range u[1:] {
+			c.seeReply("join", "/join_group", group)
+		}
+		for i, c := range u[1:] {
+			c.groupText(group, g.text(i), u[0])
+		}
+	}},
+	{"group_leave_two_of_four", 1.5, func(g *grade) {
+		u := g.in(2)
+		groups := u[0].create(0, 4)
+		for _, group := range groups {
+			u[1].seeReply("join", "/join_group", group)
+		}
+		for _, group := range groups[:2] {
+			u[1].seeReply("left", "/leave_group", group)
+		}
+		u[0].message(u[1], g.text("fence"))
+		came, _ := u[1].output()
+		if n := strings.Count(came, "left"); n != 2 {
+			g.fail("%s should see left twice, and has seen it %d times:\n%s", u[1].name, n, indent(came))
+		}
+	}},
+	{"group_leave_by_four", 1.5, func(g *grade) {
+		u := g.in(5)
+		group := u[0].create(0, 1)[0]
+		for _, c := range u[1:] {
+			c.seeReply("join", "/join_group", group)
+		}
+		for _, c := range u[1:] {
+			c.seeReply("left", "/leave_group", group)
+		}
+	}},
+	{"group_leave_two_groups", 1.5, func(g *grade) {
+		u := g.in(3)
+		for _, group := range u[0].create(0, 2) {
+			for _, c := range u[1:] {
+				c.seeReply("join", "/join_group", group)
+				c.seeReply("left", "/leave_group", group)
+			}
+		}
+	}},
+	{"mixed_msg_and_broadcast", 2.5, func(g *grade) {
+		u := g.in(3)
+		u[0].message(u[1], g.text(1))
+		u[1].message(u[2%len(u)], g.text(2))
+		u[0].broadcast(g.text(3), u)
+		u[1].message(u[0], g.text(4))
+	}},
+	{"mixed_msg_then_group", 2.5, func(g *grade) {
+		u := g.in(3)
+		u[0].message(u[1], g.text(1))
+		u[1].message(u[0], g.text(2))
+		g.mixed(u)
+	}},
+	{"mixed_broadcast_then_group", 2.5, func(g *grade) {
+		u := g.in(3)
+		u[0].broadcast(g.text(1), u)
+		u[1].broadcast(g.text(2), u)
+		g.mixed(u)
+	}},
+	{"mixed_group_with_msg", 2.5, func(g *grade) {
+		u := g.in(3)
+		group := u[0].create(0, 1)[0]
+		u[1].seeReply("join", "/join_group", group)
+		u[0].message(u[1], g.text(1))
+		u[1].message(u[0], g.text(2))
+		u[0].groupText(group, g.text(3), u[1])
+		u[1].seeReply("left", "/leave_group", group)
+	}},
+	{"mixed_broadcast_with_wrong_join", 2.5, func(g *grade) {
+		u := g.in(3)
+		u[0].broadcast(g.text(1), u)
+		group := u[0].create(0, 1)[0]
+		u[1].seeError("/join_group", g.group(1))
+		u[1].broadcast(g.text(2), u)
+		u[1].seeReply("join", "/join_group", group)
+		u[0].broadcast(g.text(3), u)
+	}},
+	{"stress_1000_groups_each", 4.5, func(g *grade) {
+		u := g.in(2)
+		prefix := g.group(0)
+		for _, step := range []string{"/create_group", "/join_group"} {
+			g.together(2, func(i int) {
+				for k := 0; k < 1000; k++ {
+					owner := i
+					if step == "/join_group" {
+						owner = 1 - i
+					}
+					group := fmt.Sprintf("%s-%d-%04d", prefix, owner, k)
+					u[i].say(step, group)
+					u[i].see(group)
+				}
+			})
+		}
+		for _, c := range u {
+			if came, _ := c.output(); refusals(came) > 0 {
+				g.fail("%s should see none of fail, error, exist, not. What came:\n%s", c.name, indent(came))
+			}
+		}
+	}},
+	{"stress_50_leave_50_come", 4.5, func(g *grade) {
+		n := min(50, len(g.accounts)/2)
+		g.few = n < 50
+		old, fresh := make([]*grader, n), make([]*grader, n)
+		accounts := g.accounts
+		g.together(n, func(i int) { old[i] = g.login(accounts[i]) })
+		g.together(2*n, func(i int) {
+			if i < n {
+				old[i].leave()
+			} else {
+				fresh[i-n] = g.login(accounts[i])
+			}
+		})
+		for i, c := range fresh {
+			c.message(fresh[(i+1)%n], g.text(i, "of", n))
+		}
+	}},
+}
+
+// play plays a case and returns what it failed for, and the story until then.
+func (g *grade) play(play func(*grade)) (failure string) {
+	defer func() {
+		for _, c := range g.clients {
+			c.conn.Close()
+		}
+		switch p := recover().(type) {
+		case nil:
+		case misgrade:
+			if story := g.story; len(story) > 0 {
+				failure = "\nWhat happened before:\n" + indent(strings.Join(story, "\n"))
+			}
+			failure = string(p) + failure
+		default:
+			panic(p)
+		}
+	}()
+	play(g)
+	return ""
+}
+
+// gradeAccounts returns the users to play with: those of the server's file or, for the server of this
+// package, the 99,999 that the course used.
+func gradeAccounts(t *testing.T, external bool) (accounts [][2]string) {
+	if !external {
+		for i := 0; i < 99999; i++ {
+			accounts = append(accounts, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
+		}
+		return accounts
+	}
+	path := *gradeUsers
+	if path == "" {
+		path = filepath.Join(*gradeDir, "users.txt")
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("cannot read the users of the server to grade: %v", err)
+	}
+	for _, line := range strings.Split(string(file), "\n") {
+		if name, password, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok {
+			accounts = append(accounts, [2]string{name, password})
+		}
+	}
+	return accounts
+}
+
+// launch starts the server to grade, and kills it, with all that it has started, after the case.
+func (g *grade) launch(t *testing.T) {
+	if conn, err := net.Dial("tcp", g.addr); err == nil {
+		conn.Close()
+		t.Fatalf("there is a server on %s already: stop it, or leave out -exec to grade that one", g.addr)
+	}
+	cmd := exec.Command("sh", "-c", "exec "+*gradeExec)
+	cmd.Dir = *gradeDir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-ended })
+	late := time.After(10 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", g.addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ended:
+			t.Fatalf("%s: the server ended before it accepted a connection: %v", *gradeExec, cmd.ProcessState)
+		case <-late:
+			t.Fatalf("%s: nobody accepts connections on %s: %v", *gradeExec, g.addr, err)
+		}
+	}
+}
+
+// TestAssignment plays the cases, adds up the marks, and closes with a table of them.
+func TestAssignment(t *testing.T) {
+	external := false
+	flag.Visit(func(f *flag.Flag) { external = external || f.Name == "addr" || f.Name == "exec" })
+	accounts := gradeAccounts(t, external)
+	passwords := map[string]string{}
+	for _, a := range accounts {
+		passwords[a[0]] = a[1]
+	}
+	var sum, of float64
+	unused, table, over := accounts, "", time.Now().Add(110*time.Second)
+	for i, tc := range assignment {
+		if len(unused) < 100 { // fewer than a case may take: those who have left come again
+			unused = accounts
+		}
+		g := &grade{number: i + 1, addr: *gradeAddr, accounts: unused}
+		result := "not played" // left out with -run
+		name := fmt.Sprintf("%02d_%s", i+1, tc.name)
+		t.Run(name, func(t *testing.T) {
+			result = "FAIL"
+			if time.Now().After(over) {
+				t.Fatal("not played, because the two minutes for all cases are over")
+			}
+			if !external {
+				g.addr = start(t, func(s *server) { s.passwords = passwords }).addr
+			} else if *gradeExec != "" {
+				g.launch(t)
+			}
+			if failure := g.play(tc.play); failure != "" {
+				t.Fatalf("case %d, %g marks: %s", g.number, tc.marks, failure)
+			}
+			result = "pass"
+			sum += tc.marks
+		})
+		if g.few {
+			result += ", with fewer users than the course had"
+		}
+		if of += tc.marks; result != "not played" {
+			table += fmt.Sprintf("\n%-40s %4.1f  %s", name, tc.marks, result)
+		}
+		unused = g.accounts
+	}
+	t.Logf("\n%-40s marks%s\n%-40s %4.1f  of %g", "case", table, "sum", sum, of)
 }
