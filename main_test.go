@@ -19,16 +19,21 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // patience is how long a test waits for an event that must come. It is spent only when a test fails.
@@ -837,6 +842,7 @@ func TestFramingRaw(t *testing.T) {
 		{"no glue behind a tab", "/msg alice see\t/msg bob x", []string{"[alice]: see\t/msg bob x", "Message sent to alice."}},
 		{"no glue without a blank", "/msg alice see/msgs", []string{"[alice]: see/msgs", "Message sent to alice."}},
 		{"no glue before a command without arguments", "/create_group a/users", []string{"Group a/users created."}},
+		{"nor with a blank behind it", "/msg alice a/users b", []string{"[alice]: a/users b", "Message sent to alice."}},
 		{"a newline makes a line client", "/users\n/msg alice x/msg alice y\n",
 			[]string{"Online users (1): alice", "[alice]: x/msg alice y", "Message sent to alice."}},
 	} {
@@ -1280,6 +1286,600 @@ func TestClient(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ---- Hostile, slow and dead clients ----
+
+// serverSide returns the server's end of a client that is online.
+func (r running) serverSide(name string) *client {
+	for _, c := range r.members(everyone) {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// stuck returns a peer that has logged in and reads nothing more. The system's buffers on both sides
+// are made small, so that little is needed to fill them.
+func (c *talk) stuck(name string) *peer {
+	c.Helper()
+	p := c.login(name)
+	p.conn.SetReadBuffer(4 << 10)
+	c.r.serverSide(name).conn.SetWriteBuffer(4 << 10)
+	return p
+}
+
+// kilo is a text that makes a line of about a kilobyte.
+var kilo = strings.Repeat("x", 1000)
+
+// While one sender waits for stuck clients, all others go on at once; it waits once, whether one client
+// is stuck or ten are; and then they are gone.
+func TestStuckClients(t *testing.T) {
+	t.Parallel()
+	const slow = 3 * time.Second
+	for _, n := range []int{1, 10} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = slow })}
+			for i := 0; i < n; i++ {
+				c.stuck(fmt.Sprint("u", i))
+			}
+			sender, alice, bob := c.login("charlie"), c.login("alice"), c.login("bob")
+			alice.hear("bob has joined the chat.")
+			alice.say("/create_group quiet")
+			alice.hear("Group quiet created.")
+			gone := make(chan struct{})
+			var waits []time.Duration
+			go func() { // until the stuck ones are gone
+				defer close(gone)
+				reply := bufio.NewReader(sender.conn)
+				for len(c.r.members(everyone)) > 3 {
+					said := time.Now()
+					fmt.Fprintf(sender.conn, "/broadcast %s\n", kilo)
+					for {
+						line, err := reply.ReadString('\n')
+						if err != nil {
+							t.Errorf("the sender was cut off: %v", err)
+							return
+						}
+						if strings.HasPrefix(line, "Message sent") {
+							break
+						}
+					}
+					if took := time.Since(said); took > slow/4 {
+						waits = append(waits, took)
+					}
+				}
+			}()
+			talks, next := 0, 100
+			for done := false; !done; talks++ {
+				select {
+				case <-gone:
+					done = true
+				default:
+				}
+				said := time.Now()
+				alice.note("alice writes to bob")
+				io.WriteString(alice.conn, "/msg bob ping\n")
+				bob.hearUntil("[alice]: ping")
+				alice.hearUntil("Message sent to bob.")
+				io.WriteString(alice.conn, "/create_group new\n/leave_group new\n")
+				alice.hearUntil("You left the group new.")
+				if next < 110 { // a new client is welcomed at once, too
+					c.login(fmt.Sprint("u", next)).conn.Close()
+					next++
+				}
+				if took := time.Since(said); took > slow/2 {
+					c.fail("a private message, a group and a login took %v while %d clients were stuck", took, n)
+				}
+			}
+			if len(waits) > 1 || len(waits) == 1 && waits[0] > slow*3/2 {
+				c.fail("the sender waited %v, want one wait of %v at most", waits, slow)
+			}
+			if n := strings.Count(c.r.logs.String(), "WARN u"); n == 0 {
+				t.Errorf("the log does not tell who was dropped:\n%.2000s", c.r.logs)
+			}
+		})
+	}
+}
+
+// A client that reads late gets everything, in order.
+func TestLateReader(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	bob := c.stuck("bob")
+	alice := c.login("alice")
+	bob.hear("alice has joined the chat.")
+	const n = 5000
+	go func() {
+		out := bufio.NewWriter(alice.conn)
+		for i := 0; i < n; i++ {
+			fmt.Fprintf(out, "/msg bob %d %s\n", i, kilo[:100])
+		}
+		out.Flush()
+	}()
+	go io.Copy(io.Discard, alice.in)
+	for i := 0; i < n; i++ {
+		if i%(n/2) == 0 {
+			time.Sleep(2 * time.Second) // not to wait for anything: bob is busy with other things
+		}
+		if got, want := bob.line(), fmt.Sprintf("[alice]: %d %s", i, kilo[:100]); got != want {
+			bob.fail("bob heard %q, want %q", got, want)
+		}
+	}
+}
+
+// A client that asks and does not listen is dropped, and has cost no more than its queue until then.
+func TestNeverReads(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 500 * time.Millisecond })}
+	bob := c.login("bob")
+	alice := c.stuck("alice")
+	bob.hear("alice has joined the chat.")
+	for i := 0; i < 10000; i++ {
+		if _, err := io.WriteString(alice.conn, "/help\n"); err != nil {
+			break
+		}
+		if side := c.r.serverSide("alice"); side != nil && len(side.queue) > queueLength {
+			c.fail("%d lines wait for alice", len(side.queue))
+		}
+	}
+	bob.hear("alice has left the chat.")
+	if !strings.Contains(c.r.logs.String(), "WARN alice") {
+		t.Errorf("the log does not tell that alice was dropped:\n%s", c.r.logs)
+	}
+	bob.fence()
+}
+
+// Connections that are reset while they are written to disturb nobody.
+func TestResets(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	alice := c.login("alice")
+	alice.say("/create_group cs")
+	alice.hear("Group cs created.")
+	const n = 30
+	for i := 0; i < n; i++ {
+		p := c.login(fmt.Sprint("u", i))
+		alice.hear(p.name + " has joined the chat.")
+		p.say("/join_group cs")
+		p.hear("You joined the group cs.")
+		alice.hear(p.name + " has joined the group cs.")
+		go func() {
+			io.ReadAll(io.LimitReader(p.in, int64(2000*(i+1))))
+			p.conn.SetLinger(0) // a reset instead of a polite end
+			p.conn.Close()
+		}()
+	}
+	left := 0
+	for left < n {
+		alice.say("/group_msg cs " + kilo)
+		for line := ""; !strings.HasPrefix(line, "Message sent to group cs ("); {
+			line = alice.line()
+			if strings.HasSuffix(line, " has left the chat.") {
+				left++
+			}
+		}
+	}
+	alice.say("/users")
+	alice.hear("Online users (1): alice")
+	alice.say("/groups_users")
+	alice.hear("Groups (1):", "  cs (1): alice")
+}
+
+// descriptors returns how many files and sockets this process has open.
+func descriptors() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}
+
+// Not parallel: it counts what the process has open. After 2,000 lives, nothing of them is left.
+func TestLivesLeaveNothing(t *testing.T) {
+	c := &talk{TB: t, r: start(t)}
+	alice := c.login("alice")
+	goroutines, open := runtime.NumGoroutine(), descriptors()
+	const workers, lives = 20, 100
+	var wg sync.WaitGroup
+	for w := 0; w < workers; w++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := 0; i < lives; i++ {
+				conn, err := net.Dial("tcp", c.r.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				in := bufio.NewReader(conn)
+				conn.SetDeadline(time.Now().Add(patience))
+				fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/groups_users\n", w, w, w)
+				for line := ""; err == nil && !strings.HasPrefix(line, "Groups ("); {
+					line, err = in.ReadString('\n')
+				}
+				if err != nil {
+					t.Errorf("u%d in life %d: %v", w, i, err)
+				}
+				if i%2 == 0 {
+					conn.(*net.TCPConn).SetLinger(0)
+					conn.Close()
+				} else {
+					io.WriteString(conn, "/quit\n")
+				}
+				io.Copy(io.Discard, in) // until the name is free, or at once after a reset
+				conn.Close()
+				for c.r.members(fmt.Sprintf(" u%d", w)) != nil {
+					runtime.Gosched()
+				}
+			}
+		}()
+	}
+	go func() { wg.Wait(); alice.conn.CloseWrite() }()
+	alice.hearAll()
+	for late := time.Now().Add(patience); ; runtime.Gosched() {
+		now, files := runtime.NumGoroutine(), descriptors()
+		if now <= goroutines && files <= open {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d goroutines and %d descriptors, %d and %d before", now, files, goroutines, open)
+		}
+	}
+	if len(c.r.groups) != 1 || len(c.r.members(everyone)) != 0 {
+		t.Errorf("groups are left: %v", c.r.groups)
+	}
+}
+
+// Clients that say nothing are shut out in time, and cost the others nothing.
+func TestSilentConnections(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.loginTimeout = 5 * time.Second })}
+	var silent []*peer
+	for i := 0; i < 500; i++ {
+		silent = append(silent, c.connect(fmt.Sprint("silent ", i)))
+	}
+	alice := c.login("alice")
+	alice.fence()
+	for _, p := range silent {
+		p.prompt("Enter username: ")
+		p.end()
+	}
+	alice.fence()
+}
+
+// atOnce logs n clients in at the same time, and returns what each heard first after the prompts.
+func (c *talk) atOnce(n int, account func(i int) (name, password string)) (lines []string, peers []*peer) {
+	lines, peers = make([]string, n), make([]*peer, n)
+	for i := range peers {
+		peers[i] = c.connect(fmt.Sprint(i))
+	}
+	var wg sync.WaitGroup
+	for i, p := range peers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			name, password := account(i)
+			fmt.Fprintf(p.conn, "%s\n%s\n", name, password)
+			lines[i], _ = p.in.ReadString('\n')
+		}()
+	}
+	wg.Wait()
+	return lines, peers
+}
+
+// Of 50 who log in as one user at once, one gets in; so does each of 50 users, whoever else is refused.
+func TestLoginsAtOnce(t *testing.T) {
+	t.Parallel()
+	const welcome = prompts + "Welcome to the chat server!\n"
+	c := &talk{TB: t, r: start(t)}
+	lines, _ := c.atOnce(50, func(int) (string, string) { return "alice", "password123" })
+	won := 0
+	for _, line := range lines {
+		if line == welcome {
+			won++
+		} else if line != prompts+"Authentication failed: alice is logged in already.\n" {
+			t.Errorf("a second alice heard %q", line)
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of 50 logged in as alice, want 1", won)
+	}
+	lines, _ = c.atOnce(350, func(i int) (string, string) {
+		if i%7 == 0 {
+			return fmt.Sprint("u", i/7), fmt.Sprint("p", i/7)
+		}
+		return fmt.Sprint("u", i/7), "wrong"
+	})
+	for i, line := range lines {
+		want := prompts + "Authentication failed.\n"
+		if i%7 == 0 {
+			want = welcome
+		}
+		if line != want {
+			t.Errorf("login %d of 350 at once was answered %q, want %q", i, line, want)
+		}
+	}
+}
+
+// Of 50 who create a group at once, one does.
+func TestCreationsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	_, peers := c.atOnce(50, func(i int) (string, string) { return fmt.Sprint("u", i), fmt.Sprint("p", i) })
+	replies := make(chan string)
+	for _, p := range peers {
+		go func() {
+			io.WriteString(p.conn, "/create_group cs\n")
+			for line := ""; ; {
+				var err error
+				if line, err = p.in.ReadString('\n'); err != nil || !strings.Contains(line, " has joined the chat.") {
+					replies <- line
+					return
+				}
+			}
+		}()
+	}
+	count := map[string]int{}
+	for range peers {
+		count[<-replies]++
+	}
+	if count["Group cs created.\n"] != 1 || count["Error: group cs exists already. To join it: /join_group cs\n"] != 49 {
+		t.Errorf("the answers were %v, want one creation", count)
+	}
+}
+
+// In a storm of logins, joins and ends, an observer hears of each user joining and leaving in turn, and
+// the lists are right in the end.
+func TestStorm(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	alice := c.login("alice")
+	alice.say("/create_group all")
+	alice.hear("Group all created.")
+	const n, rounds = 20, 20
+	var wg sync.WaitGroup
+	for i := 0; i < n; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for round := 0; round < rounds; round++ {
+				p := c.connect(fmt.Sprint("u", i))
+				fmt.Fprintf(p.conn, "u%d\np%d\n/join_group all\n/broadcast hi\n/leave_group all\n/join_group all\n/quit\n", i, i)
+				if got, err := io.ReadAll(p.in); !strings.Contains(string(got), "Goodbye!\n") || err != nil {
+					t.Errorf("u%d in round %d got %.300q, %v", i, round, got, err)
+				}
+			}
+		}()
+	}
+	go func() { wg.Wait(); io.WriteString(alice.conn, "/users\n/groups_users\n") }()
+	in := map[string]bool{}
+	events := 0
+	for _, line := range alice.hearUntil("Online users (1): alice") {
+		who, what, _ := strings.Cut(line, " ")
+		if what == "has joined the chat." || what == "has left the chat." {
+			if joins := what == "has joined the chat."; in[who] == joins {
+				t.Errorf("%q, but it was so before", line)
+			}
+			in[who] = !in[who]
+			events++
+		}
+	}
+	alice.hear("Groups (1):", "  all (1): alice")
+	if events != 2*n*rounds {
+		t.Errorf("%d users joined or left, want %d", events, 2*n*rounds)
+	}
+}
+
+// Whatever bytes come, before the login or after it, nobody else hears of them.
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	random := make([]byte, 100000)
+	rand.New(rand.NewSource(1)).Read(random)
+	big := strings.Repeat("0123456789", 1<<20)
+	for name, garbage := range map[string]string{
+		"random bytes":                       string(random),
+		"HTTP":                               "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"TLS":                                "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + string(random[:500]),
+		"10 MB":                              big,
+		"10 MB raw, with blanks and slashes": strings.ReplaceAll(big, "012345678", "x/msg bob"),
+		"zeros":                              strings.Repeat("\x00", 1<<20),
+	} {
+		for _, loggedIn := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, logged in %v", name, loggedIn), func(t *testing.T) {
+				t.Parallel()
+				for _, raw := range []bool{false, true} {
+					c := &talk{TB: t, r: start(t), raw: raw}
+					bob := c.login("bob")
+					if loggedIn {
+						alice := c.login("alice")
+						bob.hear("alice has joined the chat.")
+						go io.Copy(io.Discard, alice.conn)
+						io.WriteString(alice.conn, garbage)
+						bob.fence()
+						alice.conn.Close()
+						bob.hear("alice has left the chat.")
+					} else {
+						stranger := c.connect("stranger")
+						go func() { // may be cut short by the refusal
+							io.WriteString(stranger.conn, garbage)
+							stranger.conn.CloseWrite()
+						}()
+						if got, _ := io.ReadAll(io.LimitReader(stranger.in, 60)); !strings.Contains(string(got), "Authentication failed.\n") {
+							t.Errorf("a stranger heard %q", got)
+						}
+						stranger.conn.Close()
+					}
+					bob.fence()
+				}
+			})
+		}
+	}
+}
+
+// Without file descriptors, the server waits, says so at its own pace, and goes on when there are some.
+func TestNoDescriptors(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("prlimit"); err != nil {
+		t.Skip("there is no prlimit on this machine")
+	}
+	p := serve(t, twoUsers, "prlimit", "--nofile=64")
+	alice := p.login("alice")
+	var many []*peer
+	for i := 0; i < 200; i++ {
+		many = append(many, p.connect(fmt.Sprint("connection ", i)))
+	}
+	for late := time.Now().Add(patience); !strings.Contains(p.logs.String(), "ERROR cannot accept"); runtime.Gosched() {
+		if time.Now().After(late) {
+			p.fail("nothing is logged:\n%s", p.logs)
+		}
+	}
+	alice.fence()
+	for _, c := range many {
+		c.conn.Close()
+	}
+	bob := p.login("bob")
+	alice.hear("bob has joined the chat.")
+	bob.fence()
+	if n := strings.Count(p.logs.String(), "ERROR"); n > 10 {
+		t.Errorf("%d errors in the log, want one for each pause", n)
+	}
+	if files, _ := filepath.Glob(filepath.Join(p.cmd.Dir, "logs", "*.log")); len(files) == 0 {
+		t.Error("there is no log file")
+	} else if text, _ := os.ReadFile(files[0]); !strings.Contains(string(text), "ERROR cannot accept") {
+		t.Errorf("the log file does not tell of it:\n%s", text)
+	}
+}
+
+// A client that does not read delays the end of the server by its two seconds, and nobody else's last line.
+func TestStoppingWithStuckClient(t *testing.T) {
+	t.Parallel()
+	p := serve(t, "alice:password123\nbob:qwerty456\ncharlie:secure789\n")
+	p.login("bob") // and never reads again
+	alice, charlie := p.login("alice"), p.login("charlie")
+	alice.hear("charlie has joined the chat.")
+	for sent := 0; ; sent++ { // until the queue is full: then there is no answer
+		io.WriteString(alice.conn, "/msg bob "+kilo+"\n")
+		alice.conn.SetReadDeadline(time.Now().Add(time.Second))
+		if line, err := alice.in.ReadString('\n'); err != nil {
+			break
+		} else if line != "Message sent to bob.\n" {
+			alice.fail("heard %q", line)
+		}
+	}
+	signalled := time.Now()
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	charlie.hear("Server is shutting down.")
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status %d, want 0", status)
+	}
+	if took := time.Since(signalled); took > 3*time.Second {
+		t.Errorf("it took %v to stop, want 3 s at most", took)
+	}
+}
+
+// ---- Fuzzing ----
+
+// A choppy reader returns what it has in pieces.
+type choppy struct {
+	rest string
+	cuts []byte // the sizes of the pieces, from the last, less one
+}
+
+func (c *choppy) Read(b []byte) (int, error) {
+	if c.rest == "" {
+		return 0, io.EOF
+	}
+	n := min(len(c.rest), len(b))
+	if len(c.cuts) > 0 {
+		n = min(n, 1+int(c.cuts[len(c.cuts)-1]))
+		c.cuts = c.cuts[:len(c.cuts)-1]
+	}
+	copy(b, c.rest[:n])
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// FuzzFraming: however the stream of a line client is cut, it gives the same messages.
+func FuzzFraming(f *testing.F) {
+	f.Add("alice\npassword123\n/users\n", []byte{0, 4, 1})
+	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{1, 0, 0, 0})
+	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
+	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
+	s := newServer(nil, log.New(io.Discard, "", 0))
+	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
+		messages := func(cuts []byte) (all []string) {
+			c := &client{in: bufio.NewReader(&choppy{stream, cuts}), lines: true}
+			for {
+				message, err := s.receive(c)
+				if err != nil {
+					return all
+				}
+				all = append(all, message)
+			}
+		}
+		whole, cut := messages(nil), messages(cuts)
+		if !slices.Equal(whole, cut) {
+			t.Fatalf("%q\nis %q\ncut  %q", stream, whole, cut)
+		}
+		var want []string // and they are what lies between the newlines
+		for _, line := range strings.SplitAfter(stream, "\n") {
+			if line != "" {
+				want = append(want, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), map[bool]string{true: "\r"}[strings.HasSuffix(line, "\n")]))
+			}
+		}
+		if len(want) != len(whole) {
+			t.Fatalf("%q\nis %d messages %q\nwant %d", stream, len(whole), whole, len(want))
+		}
+		for i := range want {
+			if whole[i] != want[i] && (len(want[i]) <= maxMessage || len(whole[i]) <= maxMessage) {
+				t.Fatalf("message %d is %q, want %q", i, whole[i], want[i])
+			}
+		}
+	})
+}
+
+// FuzzCommand: whatever the message, all that anybody gets are lines of clean text that begin with what
+// the server wrote.
+func FuzzCommand(f *testing.F) {
+	for _, cmd := range newServer(nil, nil).commands {
+		f.Add(cmd.word + " bob hello")
+		f.Add(strings.ToUpper(cmd.word) + "\tcs\x1b[2J\xff")
+		f.Add(cmd.word)
+	}
+	f.Fuzz(func(t *testing.T, message string) {
+		s := newServer(nil, log.New(io.Discard, "", 0))
+		var both [2]*client
+		for i, name := range []string{"alice", "bob"} {
+			c := &client{name: name, groups: map[string]bool{}, queue: make(chan string, 10), done: make(chan struct{})}
+			c.conn = new(net.TCPConn)
+			s.add(c, " "+name, false)
+			s.add(c, everyone, true)
+			s.add(c, "cs", i > 0)
+			both[i] = c
+		}
+		alice, bob := both[0], both[1]
+		reply := s.execute(alice, message)
+		alice.queue <- reply + "\n"
+		for _, c := range both {
+			for len(c.queue) > 0 {
+				line := <-c.queue
+				if !strings.HasSuffix(line, "\n") || !utf8.ValidString(line) {
+					t.Fatalf("%s gets %q, which is no line of UTF-8", c.name, line)
+				}
+				if c == bob && (strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "[alice]") && !strings.HasPrefix(line, "alice has ")) {
+					t.Fatalf("bob gets %q", line)
+				}
+				for _, r := range line {
+					if unicode.IsControl(r) && r != '\t' && r != '\n' {
+						t.Fatalf("%s gets %q, with a control character in it", c.name, line)
+					}
+				}
+			}
+		}
+		if strings.HasPrefix(reply, "Error: ") != refusalWord(strings.Split(reply+" ", " ")[0]) {
+			t.Fatalf("the reply is %q", reply)
+		}
+	})
 }
 
 // ---- Grading: the 37 cases of the assignment, for this server or any other ----
@@ -1938,7 +2538,17 @@ func (g *grade) launch(t *testing.T) {
 	}
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-ended })
+	t.Cleanup(func() { // what the command has started may outlive it for a moment
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-ended
+		for start := time.Now(); time.Since(start) < gradePatience; time.Sleep(time.Millisecond) {
+			conn, err := net.Dial("tcp", g.addr)
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	})
 	late := time.After(10 * time.Second)
 	for {
 		conn, err := net.Dial("tcp", g.addr)
