@@ -361,8 +361,8 @@ func (s *server) receive(c *client) (string, error) {
 	}
 	line, more, err := c.in.ReadLine()
 	text := string(line)
-	for more && err == nil {
-		_, more, err = c.in.ReadLine()
+	for more {
+		_, more, _ = c.in.ReadLine() // an error ends the line, too, and comes again at the next read
 	}
 	return text, err
 }

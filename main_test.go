@@ -793,6 +793,49 @@ func TestLoginWelcomeFirst(t *testing.T) {
 	wg.Wait()
 }
 
+// Who sends more than any password is refused without waiting for the rest of it.
+func TestLoginTooMuch(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.pause = time.Hour })}
+	p := c.connect("somebody")
+	p.prompt("Enter username: ")
+	p.send("alice")
+	p.prompt("Enter password: ")
+	p.send(strings.Repeat("x", 3000))
+	c.until("the refusal is logged", func() bool {
+		return strings.Contains(c.r.logs.String(), "WARN login of alice from ")
+	})
+}
+
+// until waits for a condition that no line on a connection tells of.
+func (c *talk) until(what string, ok func() bool) {
+	c.Helper()
+	for late := time.Now().Add(patience); !ok(); runtime.Gosched() {
+		if time.Now().After(late) {
+			c.fail("waited %v until %s. The log:\n%.2000s", patience, what, c.r.logs)
+		}
+	}
+}
+
+// The last lines arrive even if the client has sent much that nobody reads any more.
+func TestLastLinesArrive(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, sent, want string }{
+		{"after /quit", "alice\npassword123\n/quit\n", prompts + "Welcome to the chat server!\nGoodbye!\n"},
+		{"after a wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := (&talk{TB: t, r: start(t)}).connect("alice")
+			p.send(tc.sent + strings.Repeat("/users\n", 200000))
+			p.conn.CloseWrite()
+			if got, err := io.ReadAll(p.in); string(got) != tc.want || err != nil {
+				p.fail("came %q (%v), want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
 // ---- Framing ----
 
 func TestFramingLines(t *testing.T) {
@@ -1516,15 +1559,9 @@ func TestLivesLeaveNothing(t *testing.T) {
 	}
 	go func() { wg.Wait(); alice.conn.CloseWrite() }()
 	alice.hearAll()
-	for late := time.Now().Add(patience); ; runtime.Gosched() {
-		now, files := runtime.NumGoroutine(), descriptors()
-		if now <= goroutines && files <= open {
-			break
-		}
-		if time.Now().After(late) {
-			t.Fatalf("%d goroutines and %d descriptors, %d and %d before", now, files, goroutines, open)
-		}
-	}
+	c.until(fmt.Sprintf("there are %d goroutines and %d descriptors again", goroutines, open), func() bool {
+		return runtime.NumGoroutine() <= goroutines && descriptors() <= open
+	})
 	if len(c.r.groups) != 1 || len(c.r.members(everyone)) != 0 {
 		t.Errorf("groups are left: %v", c.r.groups)
 	}
@@ -1728,11 +1765,8 @@ func TestNoDescriptors(t *testing.T) {
 	for i := 0; i < 200; i++ {
 		many = append(many, p.connect(fmt.Sprint("connection ", i)))
 	}
-	for late := time.Now().Add(patience); !strings.Contains(p.logs.String(), "ERROR cannot accept"); runtime.Gosched() {
-		if time.Now().After(late) {
-			p.fail("nothing is logged:\n%s", p.logs)
-		}
-	}
+	p.r.logs = p.logs
+	p.until("the lack is logged", func() bool { return strings.Contains(p.logs.String(), "ERROR cannot accept") })
 	alice.fence()
 	for _, c := range many {
 		c.conn.Close()
@@ -1805,6 +1839,7 @@ func FuzzFraming(f *testing.F) {
 	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{1, 0, 0, 0})
 	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
 	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
+	f.Add(strings.Repeat("x", 8192), []byte{})
 	s := newServer(nil, log.New(io.Discard, "", 0))
 	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
 		messages := func(cuts []byte) (all []string) {
@@ -1819,7 +1854,7 @@ func FuzzFraming(f *testing.F) {
 		}
 		whole, cut := messages(nil), messages(cuts)
 		if !slices.Equal(whole, cut) {
-			t.Fatalf("%q\nis %q\ncut  %q", stream, whole, cut)
+			t.Fatalf("%.300q\nis %.300q\ncut  %.300q", stream, whole, cut)
 		}
 		var want []string // and they are what lies between the newlines
 		for _, line := range strings.SplitAfter(stream, "\n") {
@@ -1828,7 +1863,7 @@ func FuzzFraming(f *testing.F) {
 			}
 		}
 		if len(want) != len(whole) {
-			t.Fatalf("%q\nis %d messages %q\nwant %d", stream, len(whole), whole, len(want))
+			t.Fatalf("%.300q\nis %d messages %.300q\nwant %d", stream, len(whole), whole, len(want))
 		}
 		for i := range want {
 			if whole[i] != want[i] && (len(want[i]) <= maxMessage || len(whole[i]) <= maxMessage) {
