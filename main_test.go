@@ -2062,7 +2062,6 @@ func indent(text string) string {
 func (g *grade) login(account [2]string) *grader {
 	for start := time.Now(); ; {
 		c := g.dial(account)
-		c.tell("%s logs in", c.name)
 		c.enter()
 		welcomed := true
 		func() {
@@ -2085,6 +2084,7 @@ func (g *grade) login(account [2]string) *grader {
 // enter sends name and password, each when it was asked for.
 func (c *grader) enter() {
 	before, _ := c.output()
+	c.tell("%s logs in with the password %s", c.name, c.password)
 	c.send(c.name)
 	c.wait("to be asked for the password", func(came string) bool { return len(came) > len(before) })
 	c.send(c.password)
