@@ -2645,3 +2645,279 @@ func TestAssignment(t *testing.T) {
 	}
 	t.Logf("\n%-40s marks%s\n%-40s %4.1f  of %g", "case", table, "sum", sum, of)
 }
+
+// ---- Benchmarks ----
+//
+// They measure the server over loopback, with its clients in the same process, and beside it the floor:
+// a loop that does nothing but write the same lines to as many connections. See TESTING.md.
+
+// A sink reads a connection and counts off the lines that come. When all have come that the benchmark is
+// about, the count is set high, because then come the notices of the end.
+func sink(conn net.Conn, lines *sync.WaitGroup) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := conn.Read(buffer)
+		lines.Add(-bytes.Count(buffer[:n], []byte{'\n'}))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// quietly logs n users in without waiting for the notices of others, and returns their connections.
+func (c *talk) quietly(n int) (peers []*peer) {
+	c.Helper()
+	for i := 0; i < n; i++ {
+		p := c.login(fmt.Sprint("u", i))
+		for _, other := range peers {
+			other.hear(p.name + " has joined the chat.")
+		}
+		peers = append(peers, p)
+	}
+	return peers
+}
+
+// benchLine is what is sent, and its command.
+const benchLine = "the quick brown fox jumps over the lazy dog, and the dog does not care\n"
+
+// BenchmarkFanOut: every line goes to all readers. An operation is a line said once.
+func BenchmarkFanOut(b *testing.B) {
+	for _, bm := range []struct {
+		name             string
+		readers, senders int
+		closed           bool // one line in flight
+	}{
+		{"closed loop, 35 readers", 35, 1, true},
+		{"closed loop, 100 readers", 100, 1, true},
+		{"pipelined, 35 readers", 35, 1, false},
+		{"pipelined, 100 readers", 100, 1, false},
+		{"pipelined, 100 readers, 8 senders", 100, 8, false},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			c := &talk{TB: b, r: start(b)}
+			peers := c.quietly(bm.readers + bm.senders)
+			var lines sync.WaitGroup
+			for _, p := range peers {
+				p.conn.SetReadDeadline(time.Time{})
+				go sink(p.conn, &lines)
+			}
+			each := bm.readers + bm.senders // all but the sender, and the sender its answer
+			said := "/broadcast " + benchLine
+			b.ReportAllocs()
+			b.ResetTimer()
+			if bm.closed {
+				for i := 0; i < b.N; i++ {
+					lines.Add(each)
+					io.WriteString(peers[0].conn, said)
+					lines.Wait()
+				}
+			} else {
+				lines.Add(b.N * each)
+				for s := 0; s < bm.senders; s++ {
+					go func() {
+						out := bufio.NewWriter(peers[s].conn)
+						for i := s; i < b.N; i += bm.senders {
+							out.WriteString(said)
+						}
+						out.Flush()
+					}()
+				}
+				lines.Wait()
+			}
+			b.ReportMetric(float64(b.N*each)/b.Elapsed().Seconds(), "deliveries/s")
+			b.StopTimer()
+			lines.Add(1 << 20)
+		})
+	}
+	b.Run("all 35 at once", func(b *testing.B) {
+		c := &talk{TB: b, r: start(b)}
+		peers := c.quietly(35)
+		var lines sync.WaitGroup
+		for _, p := range peers {
+			p.conn.SetReadDeadline(time.Time{})
+			go sink(p.conn, &lines)
+		}
+		b.ReportAllocs()
+		b.ResetTimer()
+		lines.Add(b.N * 35 * 35)
+		for _, p := range peers {
+			go func() {
+				out := bufio.NewWriter(p.conn)
+				for i := 0; i < b.N; i++ {
+					out.WriteString("/broadcast " + benchLine)
+				}
+				out.Flush()
+			}()
+		}
+		lines.Wait()
+		b.ReportMetric(float64(b.N*35*35)/b.Elapsed().Seconds(), "deliveries/s")
+		b.StopTimer()
+		lines.Add(1 << 20)
+	})
+	for _, readers := range []int{35, 100} {
+		for _, batch := range []int{1, 256} {
+			b.Run(fmt.Sprintf("floor, %d readers, %d lines a write", readers, batch), func(b *testing.B) {
+				var lines sync.WaitGroup
+				conns := pairs(b, readers)
+				for _, pair := range conns {
+					go sink(pair[0], &lines)
+				}
+				line := []byte("[u0][Broadcast]: " + benchLine)
+				block := bytes.Repeat(line, batch)
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := 0; i < b.N; i += batch { // the last write may be too long by some lines
+					lines.Add(batch * readers)
+					for _, pair := range conns {
+						pair[1].Write(block)
+					}
+					if batch == 1 {
+						lines.Wait() // one line in flight
+					}
+				}
+				lines.Wait()
+				b.ReportMetric(float64((b.N+batch-1)/batch*batch*readers)/b.Elapsed().Seconds(), "deliveries/s")
+			})
+		}
+	}
+}
+
+// pairs returns connected pairs of sockets.
+func pairs(b *testing.B, n int) (list [][2]net.Conn) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer listener.Close()
+	for i := 0; i < n; i++ {
+		near, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		far, err := listener.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { near.Close(); far.Close() })
+		list = append(list, [2]net.Conn{near, far})
+	}
+	return list
+}
+
+// BenchmarkPrivate: pairs of users, of whom one writes to the other and waits for the line to arrive. An
+// operation is one such trip, of all pairs together. The floor sends the line straight on.
+func BenchmarkPrivate(b *testing.B) {
+	for _, n := range []int{1, 50} {
+		measure := func(b *testing.B, trip func(pair int)) {
+			var mu sync.Mutex
+			var all []time.Duration
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for pair := 0; pair < n; pair++ {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					var took []time.Duration
+					for i := pair; i < b.N; i += n {
+						said := time.Now()
+						trip(pair)
+						took = append(took, time.Since(said))
+					}
+					mu.Lock()
+					all = append(all, took...)
+					mu.Unlock()
+				}()
+			}
+			wg.Wait()
+			b.StopTimer()
+			slices.Sort(all)
+			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
+		}
+		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
+			c := &talk{TB: b, r: start(b)}
+			peers := c.quietly(2 * n)
+			for i, p := range peers {
+				p.conn.SetReadDeadline(time.Time{})
+				if i%2 == 0 {
+					go io.Copy(io.Discard, p.conn)
+				}
+			}
+			measure(b, func(pair int) {
+				io.WriteString(peers[2*pair].conn, "/msg "+peers[2*pair+1].name+" "+benchLine)
+				peers[2*pair+1].in.ReadSlice('\n')
+			})
+		})
+		b.Run(fmt.Sprintf("floor, %d pairs", n), func(b *testing.B) {
+			in, out := pairs(b, n), pairs(b, n)
+			readers := make([]*bufio.Reader, n)
+			for i := range in {
+				go io.Copy(out[i][1], in[i][1])
+				readers[i] = bufio.NewReader(out[i][0])
+			}
+			measure(b, func(pair int) {
+				io.WriteString(in[pair][0], "[u0]: "+benchLine)
+				readers[pair].ReadSlice('\n')
+			})
+		})
+	}
+}
+
+// BenchmarkLogin: logins that are announced to nobody, because each client quits before the next comes.
+func BenchmarkLogin(b *testing.B) {
+	for _, n := range []int{1, 50} {
+		b.Run(fmt.Sprintf("%d at a time", n), func(b *testing.B) {
+			c := &talk{TB: b, r: start(b)}
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for w := 0; w < n; w++ {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for i := w; i < b.N; i += n {
+						p := c.connect(fmt.Sprint("u", w))
+						fmt.Fprintf(p.conn, "u%d\np%d\n/quit\n", w, w)
+						io.Copy(io.Discard, p.conn)
+						p.conn.Close()
+					}
+				}()
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkIdle: the resident memory of a server of its own, for each client that is online and says
+// nothing. It is the same however often it is done.
+func BenchmarkIdle(b *testing.B) {
+	const n = 1000 // every login is announced to all before it: the time grows with the square
+	var file strings.Builder
+	for i := 0; i < n; i++ {
+		fmt.Fprintf(&file, "u%d:p%d\n", i, i)
+	}
+	resident := func(pid int) (kilobytes float64) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if _, rest, ok := strings.Cut(string(status), "VmRSS:"); ok {
+			fmt.Sscan(rest, &kilobytes)
+		} else {
+			b.Skip("no /proc here: ", err)
+		}
+		return kilobytes
+	}
+	p := serve(b, file.String())
+	before := resident(p.cmd.Process.Pid)
+	var lines sync.WaitGroup
+	for i := 0; i < n; i++ {
+		lines.Add(1 + i) // the welcome, and the notice to all before
+		peer := p.connect(fmt.Sprint("u", i))
+		peer.conn.SetReadDeadline(time.Time{})
+		fmt.Fprintf(peer.conn, "u%d\np%d\n", i, i)
+		go sink(peer.conn, &lines)
+		lines.Wait()
+	}
+	lines.Add(1 << 20)
+	b.ReportMetric((resident(p.cmd.Process.Pid)-before)/n, "KB/client")
+	b.ReportMetric(0, "ns/op")
+}
