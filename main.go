@@ -1,5 +1,4 @@
-// A chat server over TCP in one file: users log in and write to each other, to groups, or to
-// everybody.
+// A chat server over TCP in one file: users log in and write to each other, to groups or to all.
 //
 //	go run .                   serve users.txt of this folder on 127.0.0.1:12345
 //	go run . <host:port>       the same elsewhere; ":12345" opens it to the network
@@ -37,17 +36,18 @@
 //	    under the lock may go through it, and wait, without.
 //	R3  Only its session reads a connection. Only its session writes to it before the client
 //	    is logged in, and only its writer after that: two at once could mix their lines.
-//	R4  A queue is never closed, because many send to it. Its last line is an empty one; the
-//	    writer ends there, or when it cannot write, and closes done. Who waits for room in a
-//	    queue waits for done too.
-//	R5  Only its own session puts a client into groups and takes it out. Whoever is done with
-//	    a client closes its connection, and the session, failing to read, cleans up.
+//	R4  A queue is never closed, because many send to it. The writer ends at an empty line, or
+//	    when it cannot write, and closes done; what comes later is lost. Who waits for room in
+//	    a queue waits for done too.
+//	R5  Only its own session puts a client into groups and takes it out. Whoever else is done
+//	    with a client makes it unreadable, by closing its connection or with a deadline in the
+//	    past, and the session cleans up.
 //	R6  Who leaves is out of all groups first, then announced, and only then is the name free.
 //	    Nobody hears of a name's next session before the end of the last.
 //
 // Left out, and marked SHORTCUT where it would go: encryption, hashed passwords, a limit to the
-// number of groups, messages for users who are not online, an order of messages that all
-// receivers agree on.
+// connections of a stranger, to the groups of a user and to the length of their list, messages
+// for users who are not online, an order of messages that all receivers agree on.
 package main
 
 import (
@@ -72,7 +72,8 @@ const (
 
 	// queueLength, in lines, is how far a client may fall behind before others wait for it. With
 	// a tenth, they wait at every hiccup; ten times as much is memory that each client has but
-	// hardly any needs.
+	// hardly any needs. SHORTCUT: a list of all groups counts as one line, however long it is. A
+	// real server counts bytes.
 	queueLength = 256
 
 	// maxBatch, in bytes, is where the writer stops collecting lines. With a tenth, a busy client
@@ -91,9 +92,10 @@ type server struct {
 	log       *log.Logger
 	commands  []command
 
-	// How long to wait: for a client to log in (a person types for a while, a scanner for ever); for it
-	// to take what is written to it (longer than any hiccup); before a wrong password is answered and
-	// before accepting again. These are fields, not constants, so that the tests can be impatient.
+	// How long to wait: for a client to log in (a person types for a while, a scanner for ever);
+	// for it to take what is written to it (longer than any hiccup); before a wrong password is
+	// answered and before accepting again. These are fields, not constants, so that the tests can
+	// be impatient.
 	loginTimeout, slowTimeout, pause time.Duration
 
 	mu     sync.RWMutex         // guards groups (R1)
@@ -102,12 +104,12 @@ type server struct {
 
 // A client is one connection, from the first prompt to the last byte.
 type client struct {
-	// Only the session uses these; name and conn do not change after the login, so all may read
-	// them then.
-	name   string
-	conn   *net.TCPConn
+	conn *net.TCPConn // never changed
+	name string       // set in the login, before anybody else can find the client
+
+	// Only the session uses these.
 	in     *bufio.Reader
-	lines  bool            // it has sent a newline: a line client for good
+	lines  bool            // whether a newline has come (see receive)
 	groups map[string]bool // the groups that it is in
 
 	queue chan string   // lines for the writer, each with its newline (R4)
@@ -144,7 +146,7 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 	return s
 }
 
-// ---- Starting and stopping ---------------------------------------------------------------------------
+// ---- Starting and stopping -----------------------------------------------------------------------
 
 // main serves until SIGINT or SIGTERM, then has two seconds to say goodbye. The exit status is 0
 // after that, 1 if it could not start, and 2 if it did not understand the command line.
@@ -184,7 +186,7 @@ func loadUsers(path string, logger *log.Logger) map[string]string {
 	passwords := map[string]string{}
 	for i, line := range strings.Split(string(data), "\n") {
 		switch name, password, _ := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); {
-		case strings.TrimSpace(line) == "":
+		case strings.TrimSpace(line) == "": // nothing to do
 		case !validName(name) || strings.TrimSpace(password) == "" || passwords[name] != "":
 			logger.Fatalf("ERROR %s:%d: want username:password, a new name without blanks, [ and ]", path, i+1)
 		default:
@@ -208,9 +210,9 @@ func (s *server) serve(listener net.Listener) {
 	}
 }
 
-// stop takes the lock to let nobody in any more, tells all who are online, and ends their sessions. It
-// returns when all their lines are written. Slow clients can delay that by slowTimeout; main does not
-// wait that long.
+// stop deletes the group of all who are online: without it, add lets nobody in and serve ends. It
+// tells them, ends their sessions, and returns when all their lines are written. A client that
+// does not read can keep it waiting, but no longer than main allows. Takes the lock.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	clients := s.groups[everyone]
@@ -219,7 +221,7 @@ func (s *server) stop(listener net.Listener) {
 	listener.Close()
 	s.send("Server is shutting down.\n", clients...)
 	for _, c := range clients {
-		c.conn.SetReadDeadline(time.Now()) // its session cannot read any more, and cleans up (R5)
+		c.conn.SetReadDeadline(time.Now()) // ends the session (R5)
 		<-c.done
 	}
 }
@@ -229,7 +231,8 @@ type dailyFile struct{ file *os.File }
 
 // Write writes a line of the log to the console and to the day's file. Only log.Logger calls it,
 // under a mutex of its own, so this type needs none. The line begins with its date, 2006/01/02,
-// and belongs to the file of that date even if the clock has moved on.
+// and belongs to the file of that date even if the clock has moved on. Yesterday's file closes
+// itself when it is garbage.
 func (d *dailyFile) Write(line []byte) (int, error) {
 	path := "logs/" + strings.ReplaceAll(string(line[:len(time.DateOnly)]), "/", "-") + ".log"
 	if d.file == nil || d.file.Name() != path {
@@ -240,7 +243,7 @@ func (d *dailyFile) Write(line []byte) (int, error) {
 	return os.Stderr.Write(line)
 }
 
-// ---- The life of a connection ------------------------------------------------------------------------
+// ---- The life of a connection --------------------------------------------------------------------
 
 // handle is the session: the goroutine that leads a connection from the first prompt to the last
 // byte.
@@ -270,9 +273,12 @@ func (s *server) handle(conn *net.TCPConn) {
 // makes them wrong. With the first newline, all that came before it is the name, and the next
 // line the password.
 //
-// A wrong password is answered pause after it was asked for, at the earliest, because guessing
-// must be slow. A wrong name is treated alike in words and time, or one could try out which names
-// exist. It is not logged: what was typed there may be a password.
+// A wrong password is answered pause after it was asked for, at the earliest: guessing must be
+// slow. A wrong name is treated alike in words and time, or one could try out which names exist.
+// It is not logged: what was typed there may be a password.
+//
+// SHORTCUT: a stranger may guess on many connections at once. A real server counts them by
+// address.
 func (s *server) login(c *client) bool {
 	defer time.AfterFunc(s.loginTimeout, func() { c.conn.Close() }).Stop()
 	c.conn.Write([]byte("Enter username: "))
@@ -310,15 +316,17 @@ func (s *server) knows(name, word string) bool { return word != "" && s.password
 
 // chat carries out a client's commands until it quits, its connection ends, or the server stops.
 // It returns when the client is out of the chat, its name is free, and all its lines are written.
-// It waits for the client's next command, and, as send does, for receivers.
+// It waits for the client's next command, and, as send does, for receivers. A client that comes
+// when the server is stopping is welcomed, but the chat is not open any more, and it is out again
+// at once.
 func (s *server) chat(c *client) {
 	s.log.Printf("INFO %s logged in from %v", c.name, c.conn.RemoteAddr())
-	others, open := s.add(c, everyone, true) // first: who sees the welcome is in, and hears of the next
-	go s.write(c)                            // ends with the empty line below, or with a failed write (R4)
+	others, open := s.add(c, everyone, true) // before the writer: who sees the welcome is in
+	go s.write(c)                            // ends with the empty line below, or a failed write (R4)
 	s.send(c.name+" has joined the chat.\n", others...)
 	for message, reply, err := "", "", error(nil); open && err == nil && reply != goodbye; {
 		message, err = s.receive(c)
-		if reply = s.execute(c, message); reply != "" { // as it is without a message
+		if reply = s.execute(c, message); reply != "" { // a blank message, or none, has no reply
 			s.send(reply+"\n", c)
 		}
 	}
@@ -335,7 +343,7 @@ func (s *server) chat(c *client) {
 	<-c.done
 }
 
-// ---- From bytes to messages --------------------------------------------------------------------------
+// ---- From bytes to messages ----------------------------------------------------------------------
 
 // receive waits for the client's next message and returns it without its line end. The error is
 // that of the connection; there is no message then.
@@ -368,10 +376,10 @@ func (s *server) receive(c *client) (string, error) {
 }
 
 // firstCommand returns the length of the first of the commands in text that a raw client sent and
-// TCP glued together, as in "/create_group a/create_group b". Another command begins where the word
-// of one that takes arguments, with a blank behind it, follows a character that is no blank. A
-// message that has such a place in it is cut in two: that cannot be told apart, and is what newlines
-// are for.
+// TCP glued together, as in "/create_group a/create_group b". Another command begins where the
+// word of one that takes arguments, with a blank behind it, follows a character that is no blank.
+// A message that has such a place in it is cut in two: that cannot be told apart, and is what
+// newlines are for.
 func (s *server) firstCommand(text string) int {
 	for i := 1; i < len(text); i++ {
 		for _, cmd := range s.commands {
@@ -401,7 +409,7 @@ func validName(name string) bool {
 	return name != "" && strings.Map(visible, name) == name && !strings.ContainsAny(name, " \t[]\uFFFD")
 }
 
-// ---- From messages to sockets ------------------------------------------------------------------------
+// ---- From messages to sockets --------------------------------------------------------------------
 
 // send puts a line into the queues of the receivers and returns how many took it. The caller must
 // not hold the lock (R1). Lines of one session reach each receiver in the order sent.
@@ -411,6 +419,9 @@ func validName(name string) bool {
 // gone. All such writers have been at it while send waits for the first, so many slow clients
 // cost no more than one. Dropping lines instead would be quick, but a friend who writes fast must
 // not cost a reader anything.
+//
+// SHORTCUT: a client that reads just enough for one write in slowTimeout can stay, and be waited
+// for again and again. A real server also limits how long a queue may stay full.
 //
 // SHORTCUT: two sessions that send at the same time may reach two receivers in different order. A
 // real server gives each message a number, from one place.
@@ -437,6 +448,7 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 // write is the writer of a client, a goroutine (R3). It puts all lines that are waiting into one
 // Write: the system call is what costs, and one for many lines costs hardly more than one for
 // each. If a Write takes longer than slowTimeout, the peer does not read, and is given up (R5).
+// If only the last one fails, the client was leaving anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	var batch []byte
@@ -445,7 +457,7 @@ func (s *server) write(c *client) {
 			continue
 		}
 		c.conn.SetWriteDeadline(time.Now().Add(s.slowTimeout))
-		if _, err := c.conn.Write(batch); err != nil {
+		if _, err := c.conn.Write(batch); err != nil && line != "" {
 			s.log.Printf("WARN %s from %v dropped: %v", c.name, c.conn.RemoteAddr(), err)
 			c.conn.Close()
 			return
@@ -456,7 +468,7 @@ func (s *server) write(c *client) {
 	}
 }
 
-// ---- Who is in which group ---------------------------------------------------------------------------
+// ---- Who is in which group -----------------------------------------------------------------------
 
 // members returns who is in a group, and nil if there is no such group. It takes the lock for
 // reading.
@@ -503,14 +515,14 @@ func without(members []*client, c *client) []*client {
 	return slices.DeleteFunc(slices.Clone(members), func(m *client) bool { return m == c })
 }
 
-// ---- Commands ----------------------------------------------------------------------------------------
+// ---- Commands ------------------------------------------------------------------------------------
 
 // execute carries out one message and returns the reply; a blank message has none. Here, and only
 // here, what came from the network is made visible, so that no command has to think of it.
 //
 // A refusal begins with "Error: " and has the word "not" or "exist" in it, or shows how the
-// command is used. A reply to what worked has none of fail, error, exist, not, so that programs
-// can tell them apart.
+// command is used. A reply to what worked has none of fail, error, exist, not, but for names that
+// users chose, so that programs can tell them apart.
 func (s *server) execute(c *client, message string) string {
 	word, rest := cutWord(strings.TrimLeft(strings.Map(visible, message), " \t"))
 	i := slices.IndexFunc(s.commands, func(cmd command) bool { return strings.EqualFold(cmd.word, word) })
@@ -633,7 +645,7 @@ func list(members []*client) string {
 	return "(" + strconv.Itoa(len(names)) + "): " + strings.Join(names, ", ")
 }
 
-// count returns a number of things: "1 user", "2 users".
+// count returns a number of things: "1 user", "2 users". A map that lacks a key gives "".
 func count(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + map[bool]string{true: "s"}[n != 1]
 }
