@@ -1372,6 +1372,17 @@ func TestStuckClients(t *testing.T) {
 			for i := 0; i < n; i++ {
 				c.stuck(fmt.Sprint("u", i))
 			}
+			const chatters = 50
+			for i := 0; i < chatters; i++ { // each writes to himself, again when he has heard it
+				p := c.login(fmt.Sprint("u", 20+i))
+				go func() {
+					for line, err := "Message sent", error(nil); err == nil; line, err = p.in.ReadString('\n') {
+						if strings.HasPrefix(line, "Message sent") {
+							io.WriteString(p.conn, "/msg "+p.name+" hi\n")
+						}
+					}
+				}()
+			}
 			sender, alice, bob := c.login("charlie"), c.login("alice"), c.login("bob")
 			alice.hear("bob has joined the chat.")
 			alice.say("/create_group quiet")
@@ -1381,7 +1392,7 @@ func TestStuckClients(t *testing.T) {
 			go func() { // until the stuck ones are gone
 				defer close(gone)
 				reply := bufio.NewReader(sender.conn)
-				for len(c.r.members(everyone)) > 3 {
+				for c.r.serverSide("u0") != nil || len(c.r.members(everyone)) > 3+chatters {
 					said := time.Now()
 					fmt.Fprintf(sender.conn, "/broadcast %s\n", kilo)
 					for {
