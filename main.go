@@ -32,8 +32,9 @@
 //
 //	R1  server.mu guards server.groups. Nothing that can wait happens while it is held: no
 //	    read, no write, no channel, no log line. A wait under it would stop everybody.
-//	R2  A list of members is never changed, only replaced by a new one. So whoever got one
-//	    under the lock may go through it, and wait, without.
+//	R2  What a list of members holds never changes: who joins is appended behind its end, and
+//	    who leaves is left out of a copy. So whoever got a list under the lock may go through
+//	    it, and wait, without.
 //	R3  Only its session reads a connection. Only its session writes to it before the client
 //	    is logged in, and only its writer after that: two at once could mix their lines.
 //	R4  A queue is never closed, because many send to it. The writer ends at an empty line, or
@@ -489,7 +490,7 @@ func (s *server) add(c *client, group string, exists bool) (others []*client, ok
 		return nil, c.groups[group] && exists
 	}
 	c.groups[group] = true
-	s.groups[group] = append(slices.Clip(others), c) // clipped, append has to copy (R2)
+	s.groups[group] = append(others, c) // behind the end of others: who has that does not see it (R2)
 	return others, true
 }
 
