@@ -1242,7 +1242,10 @@ func TestLogFileForEachDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &dailyFile{}
-	for _, line := range []string{"2025/12/31 23:59:59 INFO a\n", "2026/01/01 00:00:00 INFO b\n", "2026/01/01 00:00:01 INFO c\n"} {
+	for i, line := range []string{"2025/12/31 23:59:59 INFO a\n", "2026/01/01 00:00:00 INFO b\n", "2026/01/01 00:00:01 INFO c\n"} {
+		if i == 2 {
+			d = &dailyFile{} // as after a restart
+		}
 		if n, err := d.Write([]byte(line)); n != len(line) || err != nil {
 			t.Errorf("Write(%q) = %d, %v", line, n, err)
 		}
@@ -1442,6 +1445,42 @@ func TestStuckClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who leaves cannot be written to any more as soon as others hear of it, but keeps the name until all
+// have: here until a client that does not read is given up.
+func TestLeaving(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 2 * time.Second })}
+	alice, bob := c.login("alice"), c.login("bob")
+	alice.hear("bob has joined the chat.")
+	stuck := c.stuck("u0")
+	alice.hear("u0 has joined the chat.")
+	bob.hear("u0 has joined the chat.")
+	queue := c.r.serverSide(stuck.name).queue
+	for full := false; !full; {
+		select {
+		case queue <- kilo + "\n":
+		case <-time.After(200 * time.Millisecond): // the writer does not take any more
+			full = true
+		}
+	}
+	alice.say("/quit")
+	alice.hear("Goodbye!")
+	bob.hear("alice has left the chat.")
+	bob.say("/msg alice still there?")
+	bob.hear("Error: alice is not online. Who is: /users")
+	bob.say("/users")
+	bob.hear("Online users (2): bob, u0")
+	second := c.connect("alice")
+	second.send("alice\npassword123\n")
+	second.prompt(prompts)
+	second.hear("Authentication failed: alice is logged in already.")
+	alice.end() // when all have heard of it
+	bob.hear("u0 has left the chat.")
+	c.login("alice")
+	bob.hear("alice has joined the chat.")
+	bob.fence()
 }
 
 // A client that reads late gets everything, in order.
