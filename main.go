@@ -72,9 +72,9 @@ const (
 	maxGroupName = 64   // bytes; each message to the group repeats the name
 
 	// queueLength, in lines, is how far a client may fall behind before others wait for it. With
-	// a tenth, they wait at every hiccup; ten times as much is memory that each client has but
-	// hardly any needs. SHORTCUT: a list of all groups counts as one line, however long it is. A
-	// real server counts bytes.
+	// a tenth, they wait at every hiccup, and fewer lines come together in one Write; ten times as
+	// much is 20 KB of memory that each client has but hardly any needs. SHORTCUT: a list of all
+	// groups counts as one line, however long it is. A real server counts bytes.
 	queueLength = 256
 
 	// maxBatch, in bytes, is where the writer stops collecting lines. With a tenth, a busy client
@@ -113,7 +113,7 @@ type client struct {
 	lines  bool            // whether a newline has come (see receive)
 	groups map[string]bool // the groups that it is in
 
-	queue chan string   // lines for the writer, each with its newline (R4)
+	queue chan *string  // lines for the writer, each with its newline, shared by its receivers (R4)
 	done  chan struct{} // closed when the writer has ended (R4)
 }
 
@@ -247,14 +247,15 @@ func (d *dailyFile) Write(line []byte) (int, error) {
 // ---- The life of a connection --------------------------------------------------------------------
 
 // handle is the session: the goroutine that leads a connection from the first prompt to the last
-// byte.
+// byte. The buffer for what it reads takes the longest message and its line end, so that longer
+// ones are seen to be too long, and as much again of what comes behind it.
 //
 // In the end it reads, and throws away, what the client still sends, until the client closes its
 // side or slowTimeout is over. A socket that is closed with unread bytes in it resets the
 // connection, and the last lines, although written, may never reach the client.
 func (s *server) handle(conn *net.TCPConn) {
-	c := &client{conn: conn, in: bufio.NewReader(conn), groups: map[string]bool{}}
-	c.queue, c.done = make(chan string, queueLength), make(chan struct{})
+	c := &client{conn: conn, in: bufio.NewReaderSize(conn, 2*maxMessage), groups: map[string]bool{}}
+	c.queue, c.done = make(chan *string, queueLength), make(chan struct{})
 	if s.login(c) {
 		s.chat(c)
 	}
@@ -297,7 +298,7 @@ func (s *server) login(c *client) bool {
 		name = strings.TrimSuffix(text, "\r")
 		password, _ = s.receive(c)
 	}
-	c.queue <- "Welcome to the chat server!\n" // before anybody can find this queue: nothing overtakes it
+	s.send("Welcome to the chat server!\n", c) // before anybody can find this queue: nothing overtakes it
 	if c.name = name; s.knows(name, password) {
 		if _, free := s.add(c, " "+name, false); free {
 			return true
@@ -355,8 +356,8 @@ func (s *server) chat(c *client) {
 // brings has to pass for a message, or for several (see firstCommand). Who has sent a newline is
 // a line client for good.
 //
-// A line that is longer than the buffer, 4096 bytes, comes back as its beginning, which is too
-// long to be accepted. The rest is thrown away as it comes and takes no memory.
+// A line that is longer than the buffer of c.in comes back as its beginning, which is too long to
+// be accepted. The rest is thrown away as it comes and takes no memory.
 func (s *server) receive(c *client) (string, error) {
 	if !c.lines {
 		_, err := c.in.Peek(1) // one read, unless something is left of the last
@@ -415,22 +416,20 @@ func validName(name string) bool {
 // send puts a line into the queues of the receivers and returns how many took it. The caller must
 // not hold the lock (R1). Lines of one session reach each receiver in the order sent.
 //
-// Where a queue is full, send waits, once all others have the line. A full queue means that its
-// writer is writing, which takes slowTimeout at most: then there is room again, or the client is
-// gone. All such writers have been at it while send waits for the first, so many slow clients
-// cost no more than one. Dropping lines instead would be quick, but a friend who writes fast must
-// not cost a reader anything.
-//
-// SHORTCUT: a client that reads just enough for one write in slowTimeout can stay, and be waited
-// for again and again. A real server also limits how long a queue may stay full.
+// Where a queue is full, send waits, once all others have the line, but for slowTimeout in all,
+// however many are full. Then it gives up those that still are (R5). Mostly it need not: a full
+// queue means that its writer is writing, and in the same time that has made room, or has given
+// the client up. The millisecond is for those behind the last that was waited for: they have had
+// their time and may well have room. Dropping lines instead would be quick, but a friend who
+// writes fast must not cost a reader anything.
 //
 // SHORTCUT: two sessions that send at the same time may reach two receivers in different order. A
 // real server gives each message a number, from one place.
 func (s *server) send(line string, receivers ...*client) (sent int) {
-	var full []*client
+	full, late := []*client{}, time.Now().Add(s.slowTimeout)
 	for _, c := range receivers {
 		select {
-		case c.queue <- line:
+		case c.queue <- &line:
 			sent++
 		default:
 			full = append(full, c)
@@ -438,9 +437,11 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 	}
 	for _, c := range full {
 		select {
-		case c.queue <- line:
+		case c.queue <- &line:
 			sent++
 		case <-c.done:
+		case <-time.After(max(time.Until(late), time.Millisecond)):
+			c.conn.Close()
 		}
 	}
 	return sent
@@ -452,18 +453,16 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 // If only the last one fails, the client was leaving anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
-	var batch []byte
-	for line := range c.queue {
-		if batch = append(batch, line...); line != "" && len(c.queue) > 0 && len(batch) < maxBatch {
+	for batch, last, err := []byte{}, false, error(nil); !last && err == nil; {
+		line := <-c.queue
+		last = *line == ""
+		if batch = append(batch, *line...); !last && len(c.queue) > 0 && len(batch) < maxBatch {
 			continue
 		}
 		c.conn.SetWriteDeadline(time.Now().Add(s.slowTimeout))
-		if _, err := c.conn.Write(batch); err != nil && line != "" {
+		if _, err = c.conn.Write(batch); err != nil && !last {
 			s.log.Printf("WARN %s from %v dropped: %v", c.name, c.conn.RemoteAddr(), err)
 			c.conn.Close()
-			return
-		} else if line == "" {
-			return
 		}
 		batch = batch[:0]
 	}
@@ -550,8 +549,8 @@ func (s *server) execute(c *client, message string) string {
 
 // cutWord divides text behind its first word and the blanks that follow.
 func cutWord(text string) (word, rest string) {
-	end := strings.IndexAny(text+" ", " \t")
-	return text[:end], strings.TrimLeft(text[end:], " \t")
+	rest = strings.TrimLeftFunc(text, func(r rune) bool { return r != ' ' && r != '\t' })
+	return text[:len(text)-len(rest)], strings.TrimLeft(rest, " \t")
 }
 
 // private carries out /msg.

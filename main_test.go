@@ -553,7 +553,7 @@ func TestRefusals(t *testing.T) {
 			{"/create_group " + strings.Repeat("x", 65), badName},
 			{"/msg bob " + strings.Repeat("x", 1024-9+1), tooLong},
 			{strings.Repeat("x", 1025), tooLong},
-			{strings.Repeat("x", 3000), tooLong},
+			{strings.Repeat("x", 2000), tooLong},
 		} {
 			alice.say(tc[0])
 			alice.hear(tc[1])
@@ -1447,6 +1447,42 @@ func TestStuckClients(t *testing.T) {
 	}
 }
 
+// One message waits for slowTimeout in all, however many clients read just enough to stay and have full
+// queues all the time. Here they have no writers at all: only the sender can end its waiting.
+func TestTricklingClients(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
+	const trickling = 200 // 40 s, if each were waited for
+	var receivers []*client
+	conns := pairs(t, trickling+1)
+	for i, pair := range conns {
+		r := &client{conn: pair[1].(*net.TCPConn), queue: make(chan *string, 1), done: make(chan struct{})}
+		if receivers = append(receivers, r); i < trickling {
+			c.r.send("fills the queue\n", r)
+		}
+	}
+	took := make(chan int)
+	go func() { took <- c.r.send("one message\n", receivers...) }()
+	select {
+	case n := <-took:
+		if n != 1 {
+			t.Errorf("%d took the line, want 1", n)
+		}
+	case <-time.After(patience):
+		t.Fatal("the message still waits")
+	}
+	for i, pair := range conns[:trickling] {
+		pair[0].SetReadDeadline(time.Now().Add(patience))
+		if _, err := pair[0].Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("client %d got %v, want the end of its connection", i, err)
+		}
+	}
+	conns[trickling][1].Write([]byte("."))
+	if _, err := conns[trickling][0].Read(make([]byte, 1)); err != nil {
+		t.Errorf("the client that has room was cut off: %v", err)
+	}
+}
+
 // Who leaves cannot be written to any more as soon as others hear of it, but keeps the name until all
 // have: here until a client that does not read is given up.
 func TestLeaving(t *testing.T) {
@@ -1457,10 +1493,10 @@ func TestLeaving(t *testing.T) {
 	stuck := c.stuck("u0")
 	alice.hear("u0 has joined the chat.")
 	bob.hear("u0 has joined the chat.")
-	queue := c.r.serverSide(stuck.name).queue
+	queue, line := c.r.serverSide(stuck.name).queue, kilo+"\n"
 	for full := false; !full; {
 		select {
-		case queue <- kilo + "\n":
+		case queue <- &line:
 		case <-time.After(200 * time.Millisecond): // the writer does not take any more
 			full = true
 		}
@@ -1899,11 +1935,11 @@ func FuzzFraming(f *testing.F) {
 	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{1, 0, 0, 0})
 	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
 	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
-	f.Add(strings.Repeat("x", 8192), []byte{})
+	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
 	s := newServer(nil, log.New(io.Discard, "", 0))
 	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
 		messages := func(cuts []byte) (all []string) {
-			c := &client{in: bufio.NewReader(&choppy{stream, cuts}), lines: true}
+			c := &client{in: bufio.NewReaderSize(&choppy{stream, cuts}, 2*maxMessage), lines: true}
 			for {
 				message, err := s.receive(c)
 				if err != nil {
@@ -1945,7 +1981,7 @@ func FuzzCommand(f *testing.F) {
 		s := newServer(nil, log.New(io.Discard, "", 0))
 		var both [2]*client
 		for i, name := range []string{"alice", "bob"} {
-			c := &client{name: name, groups: map[string]bool{}, queue: make(chan string, 10), done: make(chan struct{})}
+			c := &client{name: name, groups: map[string]bool{}, queue: make(chan *string, 10), done: make(chan struct{})}
 			c.conn = new(net.TCPConn)
 			s.add(c, " "+name, false)
 			s.add(c, everyone, true)
@@ -1954,10 +1990,10 @@ func FuzzCommand(f *testing.F) {
 		}
 		alice, bob := both[0], both[1]
 		reply := s.execute(alice, message)
-		alice.queue <- reply + "\n"
+		s.send(reply+"\n", alice)
 		for _, c := range both {
 			for len(c.queue) > 0 {
-				line := <-c.queue
+				line := *<-c.queue
 				if !strings.HasSuffix(line, "\n") || !utf8.ValidString(line) {
 					t.Fatalf("%s gets %q, which is no line of UTF-8", c.name, line)
 				}
@@ -2841,7 +2877,7 @@ func BenchmarkFanOut(b *testing.B) {
 }
 
 // pairs returns connected pairs of sockets.
-func pairs(b *testing.B, n int) (list [][2]net.Conn) {
+func pairs(b testing.TB, n int) (list [][2]net.Conn) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
