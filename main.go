@@ -46,9 +46,19 @@
 //	R6  Who leaves is out of all groups first, then announced, and only then is the name free.
 //	    Nobody hears of a name's next session before the end of the last.
 //
-// Left out, and marked SHORTCUT where it would go: encryption, hashed passwords, a limit to the
-// connections of a stranger, to the groups of a user and to the length of their list, messages
-// for users who are not online, an order of messages that all receivers agree on.
+// The file follows a client from its connection to what it can say:
+//
+//	limits and types             what is kept, and the table of all commands
+//	starting and stopping        main, loadUsers, serve, stop, the log
+//	the life of a connection     handle, login, chat: who may come in, and who closes it
+//	from bytes to messages       receive: where a message ends
+//	from messages to sockets     send, write: who waits for whom
+//	who is in which group        members, add, remove: what the lock guards
+//	commands                     execute and a function for each: how they are refused
+//
+// Left out, and marked SHORTCUT where it would go: queues that count bytes, encryption, hashed
+// passwords, a limit to the connections of a stranger, an order of messages that all receivers
+// agree on, messages for users who are not online, a limit to the number of groups.
 package main
 
 import (
@@ -68,8 +78,14 @@ import (
 )
 
 const (
-	maxMessage   = 1024 // bytes, without the line end: the assignment's limit
-	maxGroupName = 64   // bytes; each message to the group repeats the name
+	// maxMessage, in bytes without the line end, is the limit that the assignment sets. With a
+	// tenth, people could not say a sentence or two; ten times as much would make a reader's
+	// buffer, which holds two messages, the largest thing that a client costs.
+	maxMessage = 1024
+
+	// maxGroupName, in bytes, is short because every message to a group repeats its name to each
+	// member, and every list of groups to each who asks.
+	maxGroupName = 64
 
 	// queueLength, in lines, is how far a client may fall behind before others wait for it. With
 	// a tenth, they wait at every hiccup, and fewer lines come together in one Write; ten times as
@@ -86,7 +102,8 @@ const (
 	goodbye  = "Goodbye!" // the reply that ends a session
 )
 
-// A server is what all sessions share.
+// A server is what all sessions share. It is a value in main, not a set of global variables, so
+// that the tests can run many at once.
 type server struct {
 	// Set before the first connection and never again, so that all may read it.
 	passwords map[string]string // by user name
@@ -103,7 +120,8 @@ type server struct {
 	groups map[string][]*client // members by name (R2); a group of users' making is never empty
 }
 
-// A client is one connection, from the first prompt to the last byte.
+// A client is one connection, from the first prompt to the last byte. Its fields are grouped by
+// who may use them, and that is all that keeps them safe: no lock guards a client.
 type client struct {
 	conn *net.TCPConn // never changed
 	name string       // set in the login, before anybody else can find the client
@@ -127,7 +145,8 @@ type command struct {
 
 // newServer returns a server that is ready to serve. The table in it is the map of all commands:
 // a new one is a row here and a function at the end of this file. /help shows the rows in this
-// order.
+// order, and execute refuses what does not fit a row, so that no function has to look at its
+// arguments twice.
 func newServer(passwords map[string]string, logger *log.Logger) *server {
 	s := &server{passwords: passwords, log: logger, groups: map[string][]*client{everyone: {}}}
 	s.loginTimeout, s.slowTimeout, s.pause = 30*time.Second, 5*time.Second, time.Second
@@ -147,10 +166,16 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 	return s
 }
 
-// ---- Starting and stopping -----------------------------------------------------------------------
+// ---- Starting and stopping ----------------------------------------------------------------------
+//
+// main puts the parts together: users from a file, a listener, a goroutine that accepts
+// connections, and a signal that ends it all. What goes wrong before the first client can come
+// ends the program, for somebody is there to read why. What goes wrong later is logged, and the
+// chat goes on.
 
-// main serves until SIGINT or SIGTERM, then has two seconds to say goodbye. The exit status is 0
-// after that, 1 if it could not start, and 2 if it did not understand the command line.
+// main serves until SIGINT or SIGTERM, then has two seconds to say goodbye. The port is the one
+// that the assignment fixes. The exit status is 0 after a signal, 1 if the server could not
+// start, and 2 if it did not understand the command line.
 func main() {
 	args := append(os.Args, "127.0.0.1:12345") // without an argument, args[1] is this: not on the network
 	if _, _, err := net.SplitHostPort(args[1]); err != nil || len(os.Args) > 2 {
@@ -172,10 +197,10 @@ func main() {
 	s.stop(listener)
 }
 
-// loadUsers returns the passwords by user name, from lines of username:password. The first colon
-// divides, so a password may hold colons, and blanks. If a line is wrong, it ends the program and
-// says which: a user left out silently would be missed much later, and looked for in the wrong
-// place.
+// loadUsers returns the passwords by user name, from the file that the assignment describes: a
+// line of username:password for each user. The first colon divides, so a password may hold
+// colons, and blanks; blank lines are nothing. Where a line is wrong it ends the program and says
+// which: a user left out silently would be missed much later, and looked for in the wrong place.
 //
 // SHORTCUT: the passwords are in plain text, because the assignment's file is. A real server
 // keeps a slow, salted hash of each.
@@ -197,9 +222,10 @@ func loadUsers(path string, logger *log.Logger) map[string]string {
 	return passwords
 }
 
-// serve starts a session for each connection, until stop. Any other error of Accept is most
-// likely a lack of file descriptors. They come back when clients leave, so serve waits, and by
-// waiting neither spins nor floods the log.
+// serve starts a session for each connection, until stop. It waits in Accept, and holds no lock.
+// Any other error of Accept is most likely a lack of file descriptors. They come back when
+// clients leave, so serve tries again after a pause: without one it would spin, and fill the disk
+// with its log.
 func (s *server) serve(listener net.Listener) {
 	for s.members(everyone) != nil {
 		if conn, err := listener.Accept(); err == nil {
@@ -212,8 +238,9 @@ func (s *server) serve(listener net.Listener) {
 }
 
 // stop deletes the group of all who are online: without it, add lets nobody in and serve ends. It
-// tells them, ends their sessions, and returns when all their lines are written. A client that
-// does not read can keep it waiting, but no longer than main allows. Takes the lock.
+// tells those who were in it, ends their sessions, and returns when all their lines are written.
+// It takes the lock for the deletion only. A client that does not read can keep it waiting, but
+// no longer than main allows.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	clients := s.groups[everyone]
@@ -227,13 +254,14 @@ func (s *server) stop(listener net.Listener) {
 	}
 }
 
-// A dailyFile is the file of the log for one day.
+// A dailyFile is what the log is written to: the console, and one file a day in the folder logs.
+// A line tells what happened to whom, and from which address. None holds a password or a message.
 type dailyFile struct{ file *os.File }
 
-// Write writes a line of the log to the console and to the day's file. Only log.Logger calls it,
-// under a mutex of its own, so this type needs none. The line begins with its date, 2006/01/02,
-// and belongs to the file of that date even if the clock has moved on. Yesterday's file closes
-// itself when it is garbage.
+// Write writes a line of the log. Only log.Logger calls it, under a mutex of its own, so this
+// type needs none. The line begins with its date, 2006/01/02, and belongs to the file of that
+// date even if the clock has moved on. Yesterday's file closes itself when it is garbage. An
+// error is not reported: there is nobody to report it to but this log.
 func (d *dailyFile) Write(line []byte) (int, error) {
 	path := "logs/" + strings.ReplaceAll(string(line[:len(time.DateOnly)]), "/", "-") + ".log"
 	if d.file == nil || d.file.Name() != path {
@@ -244,11 +272,17 @@ func (d *dailyFile) Write(line []byte) (int, error) {
 	return os.Stderr.Write(line)
 }
 
-// ---- The life of a connection --------------------------------------------------------------------
+// ---- The life of a connection -------------------------------------------------------------------
+//
+// A connection goes through login, chat and end, and its session, the goroutine of handle, leads
+// it through all three. The session alone closes a connection in the regular way, at the end of
+// handle. Four others cut one off, and leave the rest to its session (R5): the timer in login,
+// when nobody logs in; write, when the client does not read; send, when it has been waited for
+// long enough; and stop, which only ends the reading.
 
-// handle is the session: the goroutine that leads a connection from the first prompt to the last
-// byte. The buffer for what it reads takes the longest message and its line end, so that longer
-// ones are seen to be too long, and as much again of what comes behind it.
+// handle is the session of one connection. The buffer that it reads through takes the longest
+// message and its line end, so that a longer one is seen to be too long, and as much again of
+// what comes behind.
 //
 // In the end it reads, and throws away, what the client still sends, until the client closes its
 // side or slowTimeout is over. A socket that is closed with unread bytes in it resets the
@@ -265,9 +299,11 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.Close()
 }
 
-// login asks for user name and password and reports whether the client is in. It then has its
-// name: a group of that name, which only one client can create. It waits for the client, but at
-// most for loginTimeout, after which the connection is closed.
+// login asks for user name and password, as the assignment wants it, and reports whether the
+// client is in. It then has its name: a group of that name, which only one client can create. So
+// add, not login, sees to it that nobody is in twice. login waits for the client, but at most for
+// loginTimeout, after which the connection is closed. It may write to the connection, because the
+// writer does not run yet (R3).
 //
 // It cannot know yet whether this is a line client or a raw one (see receive), so it tries both.
 // As long as no newline has come, the first piece is the name, and all behind it the password. If
@@ -313,14 +349,22 @@ func (s *server) login(c *client) bool {
 	return false
 }
 
-// knows reports whether this is the password of that user. No password is empty.
+// knows reports whether this is the password of that user. No user has an empty password, so a
+// name that is not in the map, which then yields "", matches nothing.
 func (s *server) knows(name, word string) bool { return word != "" && s.passwords[name] == word }
 
 // chat carries out a client's commands until it quits, its connection ends, or the server stops.
 // It returns when the client is out of the chat, its name is free, and all its lines are written.
-// It waits for the client's next command, and, as send does, for receivers. A client that comes
-// when the server is stopping is welcomed, but the chat is not open any more, and it is out again
-// at once.
+// It waits for the client's next command, and, as send does, for receivers; it takes the lock to
+// free the name. An error of receive needs no report: whatever it is, the client can say no more.
+//
+// The order is what counts here. Coming: first into the group of all, then the welcome is
+// written, then the others are told. Whoever sees the welcome can be sure to miss nobody, and to
+// be missed by nobody. Leaving: out of all groups, then the others are told, then the name is
+// free (R6).
+//
+// A client that comes when the server is stopping is welcomed, but the chat is not open any more,
+// and it is out again at once.
 func (s *server) chat(c *client) {
 	s.log.Printf("INFO %s logged in from %v", c.name, c.conn.RemoteAddr())
 	others, open := s.add(c, everyone, true) // before the writer: who sees the welcome is in
@@ -345,16 +389,22 @@ func (s *server) chat(c *client) {
 	<-c.done
 }
 
-// ---- From bytes to messages ----------------------------------------------------------------------
-
-// receive waits for the client's next message and returns it without its line end. The error is
-// that of the connection; there is no message then.
+// ---- From bytes to messages ---------------------------------------------------------------------
 //
 // TCP carries a stream of bytes and knows nothing of messages: what was written at once may come
-// in pieces, or glued to what was written before. A line client ends each message with a newline,
-// and the pieces do not matter. A raw client sends no newlines and trusts in luck: what one read
-// brings has to pass for a message, or for several (see firstCommand). Who has sent a newline is
-// a line client for good.
+// in pieces, or glued to what was written before. Where a message ends is for both sides to agree
+// on, which is called framing. Two kinds of clients come here:
+//
+//	line clients     end each message with a newline, as nc, telnet and the client folder do;
+//	                 then the pieces do not matter
+//	raw clients      send no newlines, as the course's own client does, and trust in luck:
+//	                 what one read brings has to pass for a message, or for several
+//
+// Who has sent a newline is a line client for good. Until then a client is taken for a raw one.
+
+// receive waits for the client's next message and returns it without its line end. It needs no
+// lock, for only the session calls it (R3). The error is that of the connection; there is no
+// message then.
 //
 // A line that is longer than the buffer of c.in comes back as its beginning, which is too long to
 // be accepted. The rest is thrown away as it comes and takes no memory.
@@ -396,8 +446,9 @@ func (s *server) firstCommand(text string) int {
 }
 
 // visible maps control characters, but for the tab, to U+FFFD: on somebody's terminal they could
-// clear the screen or forge a line. strings.Map does the same to bytes that are not UTF-8. A mark
-// that can be seen makes a name invalid; leaving the character out would make it another name.
+// clear the screen or forge a line. strings.Map, which calls it for each character, does the same
+// to bytes that are not UTF-8. A mark that can be seen makes a name invalid; leaving the
+// character out would make it another name.
 func visible(r rune) rune {
 	if r < ' ' && r != '\t' || 0x7f <= r && r <= 0x9f {
 		return '\uFFFD'
@@ -405,23 +456,34 @@ func visible(r rune) rune {
 	return r
 }
 
-// validName reports whether a user or a group may have this name. It stands between brackets in
-// front of messages and is typed as one word.
+// validName reports whether a user or a group may have this name. It is typed as one word, so it
+// has no blanks, and stands between brackets in front of messages, so a bracket in it could forge
+// one.
 func validName(name string) bool {
 	return name != "" && strings.Map(visible, name) == name && !strings.ContainsAny(name, " \t[]\uFFFD")
 }
 
-// ---- From messages to sockets --------------------------------------------------------------------
+// ---- From messages to sockets -------------------------------------------------------------------
+//
+// Between a message and the sockets stand the queues. If a session wrote to its receivers itself,
+// one of them that does not read would stop it, and two sessions that write to one receiver would
+// have to take turns. So a session only puts the line into queues, send, and each client's writer
+// empties its own, write.
+//
+// A queue has an end, or a client that never reads would take memory until there is none. What to
+// do at the end is the question that every chat has to answer: drop the line, drop the client, or
+// wait. Here the sender waits for a while, and then the client is dropped. A gap in a
+// conversation, which nobody can see, is worse than either.
 
 // send puts a line into the queues of the receivers and returns how many took it. The caller must
-// not hold the lock (R1). Lines of one session reach each receiver in the order sent.
+// not hold the lock (R1). Lines of one session reach each receiver in the order sent. All queues
+// hold the same line, not copies of it.
 //
 // Where a queue is full, send waits, once all others have the line, but for slowTimeout in all,
-// however many are full. Then it gives up those that still are (R5). Mostly it need not: a full
-// queue means that its writer is writing, and in the same time that has made room, or has given
-// the client up. The millisecond is for those behind the last that was waited for: they have had
-// their time and may well have room. Dropping lines instead would be quick, but a friend who
-// writes fast must not cost a reader anything.
+// however many are full. Then it drops the clients whose queues still are (R5). Mostly it need
+// not: a full queue means that its writer is writing, and in the same time that has made room, or
+// has given the client up. The millisecond is for those behind the last that was waited for: they
+// have had their time, and may well have room.
 //
 // SHORTCUT: two sessions that send at the same time may reach two receivers in different order. A
 // real server gives each message a number, from one place.
@@ -447,10 +509,11 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 	return sent
 }
 
-// write is the writer of a client, a goroutine (R3). It puts all lines that are waiting into one
-// Write: the system call is what costs, and one for many lines costs hardly more than one for
-// each. If a Write takes longer than slowTimeout, the peer does not read, and is given up (R5).
-// If only the last one fails, the client was leaving anyway.
+// write is the writer of a client, a goroutine (R3). It waits for lines, and for the client to
+// take them. It puts all lines that are in the queue into one Write: the system call is what
+// costs, and one for many lines costs hardly more than one for each. If a Write takes longer than
+// slowTimeout, the client does not read, and is dropped (R5): the session then finds its
+// connection closed. If only the last Write fails, the client was leaving anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	for batch, last, err := []byte{}, false, error(nil); !last && err == nil; {
@@ -468,7 +531,17 @@ func (s *server) write(c *client) {
 	}
 }
 
-// ---- Who is in which group -----------------------------------------------------------------------
+// ---- Who is in which group ----------------------------------------------------------------------
+//
+// This is all that the lock is for: a map from names to lists of clients, which every session
+// looks at and changes. The lock is held to look something up or to put something in, never
+// longer, and the functions here are nearly all that do; stop, chat and listGroups are the
+// others. They return lists that the caller may keep as long as it likes (R2), which is why
+// nobody ever has to write to a socket, or to a queue, under the lock.
+//
+// One lock is enough: it is held for a look into a map, and each message takes system calls, which
+// cost many times that. It is a RWMutex because messages, which only look, are many, and joining
+// and leaving are few.
 
 // members returns who is in a group, and nil if there is no such group. It takes the lock for
 // reading.
@@ -494,7 +567,8 @@ func (s *server) add(c *client, group string, exists bool) (others []*client, ok
 }
 
 // remove takes a client out of a group and returns the members that remain. With its last member,
-// a group of users' making is gone; the server's own stay, empty. It takes the lock.
+// a group of users' making is gone, as the assignment wants it; the server's own stay, empty. It
+// takes the lock, and writes its line of the log without (R1).
 func (s *server) remove(c *client, group string) (others []*client) {
 	delete(c.groups, group)
 	s.mu.Lock()
@@ -510,19 +584,26 @@ func (s *server) remove(c *client, group string) (others []*client) {
 	return others
 }
 
-// without returns a copy of a list that lacks one client (R2).
+// without returns a copy of a list that lacks one client (R2). It costs time and memory for each
+// member, at each message to a group, and keeps send from having to know who the sender is.
 func without(members []*client, c *client) []*client {
 	return slices.DeleteFunc(slices.Clone(members), func(m *client) bool { return m == c })
 }
 
-// ---- Commands ------------------------------------------------------------------------------------
-
-// execute carries out one message and returns the reply; a blank message has none. Here, and only
-// here, what came from the network is made visible, so that no command has to think of it.
+// ---- Commands -----------------------------------------------------------------------------------
+//
+// Each command is a function of the session that carries it out, of a name and of a text; it has
+// both if its row in newServer says so, and returns the reply. None needs the lock. Those that
+// write to others may wait as send does, and the counts in their replies are those of send: of
+// queues that the message really went into.
 //
 // A refusal begins with "Error: " and has the word "not" or "exist" in it, or shows how the
 // command is used. A reply to what worked has none of fail, error, exist, not, but for names that
-// users chose, so that programs can tell them apart.
+// users chose. So programs, and the course's grading is one, can tell them apart.
+
+// execute carries out one message and returns the reply; a blank message has none. It takes no
+// lock and waits for what the command waits for. Here, and only here, what came from the network
+// is made visible, so that no command has to think of it.
 func (s *server) execute(c *client, message string) string {
 	word, rest := cutWord(strings.TrimLeft(strings.Map(visible, message), " \t"))
 	i := slices.IndexFunc(s.commands, func(cmd command) bool { return strings.EqualFold(cmd.word, word) })
@@ -553,7 +634,8 @@ func cutWord(text string) (word, rest string) {
 	return text[:len(text)-len(rest)], strings.TrimLeft(rest, " \t")
 }
 
-// private carries out /msg.
+// private carries out /msg. The receiver is the only member of the group that holds his name, so
+// a user who is not online and one who does not exist are the same: nobody to send to.
 //
 // SHORTCUT: a message to a user who is not online is refused. A real server keeps it for later.
 func (s *server) private(c *client, name, text string) string {
@@ -563,19 +645,20 @@ func (s *server) private(c *client, name, text string) string {
 	return "Message sent to " + name + "."
 }
 
-// broadcast carries out /broadcast.
+// broadcast carries out /broadcast: to all who are online but the sender.
 func (s *server) broadcast(c *client, _, text string) string {
 	sent := s.send("["+c.name+"][Broadcast]: "+text+"\n", without(s.members(everyone), c)...)
 	return "Message sent to " + count(sent, "user") + "."
 }
 
-// groupMessage carries out /group_msg.
+// groupMessage carries out /group_msg: to the members but the sender, who is one, or execute
+// would have refused.
 func (s *server) groupMessage(c *client, name, text string) string {
 	sent := s.send("["+c.name+"][Group "+name+"]: "+text+"\n", without(s.members(name), c)...)
 	return "Message sent to group " + name + " (" + count(sent, "member") + ")."
 }
 
-// createGroup carries out /create_group.
+// createGroup carries out /create_group. The client that creates a group is in it.
 //
 // SHORTCUT: anybody may create any number of groups. A real server sets a limit.
 func (s *server) createGroup(c *client, name, _ string) string {
@@ -589,7 +672,8 @@ func (s *server) createGroup(c *client, name, _ string) string {
 	return "Group " + name + " created."
 }
 
-// joinGroup carries out /join_group.
+// joinGroup carries out /join_group. To join again is no error, and the others are not told
+// again.
 func (s *server) joinGroup(c *client, name, _ string) string {
 	if others, ok := s.add(c, name, true); ok {
 		s.send(c.name+" has joined the group "+name+".\n", others...)
@@ -598,7 +682,7 @@ func (s *server) joinGroup(c *client, name, _ string) string {
 	return "Error: group " + name + " does not exist. To start it: /create_group " + name
 }
 
-// leaveGroup carries out /leave_group.
+// leaveGroup carries out /leave_group. Who has left is out before the others are told.
 func (s *server) leaveGroup(c *client, name, _ string) string {
 	s.send(c.name+" has left the group "+name+".\n", s.remove(c, name)...)
 	return "You left the group " + name + "."
@@ -610,7 +694,8 @@ func (s *server) listUsers(*client, string, string) string {
 }
 
 // listGroups carries out /groups_users. Its lines go into the queue as one, so that nothing comes
-// between.
+// between. It takes the lock for reading, for as long as it takes to write them down: the map,
+// unlike the lists in it, changes.
 func (s *server) listGroups(*client, string, string) string {
 	var lines []string
 	s.mu.RLock()
@@ -624,7 +709,7 @@ func (s *server) listGroups(*client, string, string) string {
 	return "Groups (" + strconv.Itoa(len(lines)) + "):" + strings.Join(lines, "")
 }
 
-// help carries out /help.
+// help carries out /help: a line for each row of the table.
 func (s *server) help(*client, string, string) (lines string) {
 	for _, cmd := range s.commands {
 		lines += cmd.word + cmd.name + cmd.text + " - " + cmd.help + "\n"

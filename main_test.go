@@ -2771,83 +2771,78 @@ func (c *talk) quietly(n int) (peers []*peer) {
 	return peers
 }
 
-// benchLine is what is sent, and its command.
-const benchLine = "the quick brown fox jumps over the lazy dog, and the dog does not care\n"
+// benchLine is what is said, and heardLine what others hear of it.
+const (
+	benchLine = "the quick brown fox jumps over the lazy dog, and the dog does not care\n"
+	heardLine = "[u0][Broadcast]: " + benchLine
+)
 
-// BenchmarkFanOut: every line goes to all readers. An operation is a line said once.
+// delivering runs what delivers so many lines and reports what one of them costs, to the server and its
+// clients together.
+func delivering(b *testing.B, lines int, run func()) {
+	var before, after runtime.MemStats
+	var was, is syscall.Rusage
+	runtime.ReadMemStats(&before)
+	syscall.Getrusage(syscall.RUSAGE_SELF, &was)
+	b.ResetTimer()
+	run()
+	b.StopTimer()
+	syscall.Getrusage(syscall.RUSAGE_SELF, &is)
+	runtime.ReadMemStats(&after)
+	cpu := is.Utime.Nano() + is.Stime.Nano() - was.Utime.Nano() - was.Stime.Nano()
+	n := float64(lines)
+	b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
+	b.ReportMetric(float64(cpu)/n, "cpu-ns/delivery")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/delivery")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/n, "B/delivery")
+}
+
+// BenchmarkFanOut: senders broadcast to each other and to readers. An operation is a line said once.
 func BenchmarkFanOut(b *testing.B) {
 	for _, bm := range []struct {
 		name             string
-		readers, senders int
+		senders, readers int
 		closed           bool // one line in flight
 	}{
-		{"closed loop, 35 readers", 35, 1, true},
-		{"closed loop, 100 readers", 100, 1, true},
-		{"pipelined, 35 readers", 35, 1, false},
-		{"pipelined, 100 readers", 100, 1, false},
-		{"pipelined, 100 readers, 8 senders", 100, 8, false},
+		{"closed loop, 35 readers", 1, 35, true},
+		{"closed loop, 100 readers", 1, 100, true},
+		{"pipelined, 35 readers", 1, 35, false},
+		{"pipelined, 100 readers", 1, 100, false},
+		{"pipelined, 100 readers, 8 senders", 8, 100, false},
+		{"pipelined, 35 to each other", 35, 0, false},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			c := &talk{TB: b, r: start(b)}
-			peers := c.quietly(bm.readers + bm.senders)
+			peers := c.quietly(bm.senders + bm.readers)
 			var lines sync.WaitGroup
 			for _, p := range peers {
 				p.conn.SetReadDeadline(time.Time{})
 				go sink(p.conn, &lines)
 			}
-			each := bm.readers + bm.senders // all but the sender, and the sender its answer
 			said := "/broadcast " + benchLine
-			b.ReportAllocs()
-			b.ResetTimer()
-			if bm.closed {
-				for i := 0; i < b.N; i++ {
-					lines.Add(each)
+			delivering(b, b.N*len(peers), func() { // all but the sender hear it, and the sender an answer
+				for i := 0; bm.closed && i < b.N; i++ {
+					lines.Add(len(peers))
 					io.WriteString(peers[0].conn, said)
 					lines.Wait()
 				}
-			} else {
-				lines.Add(b.N * each)
-				for s := 0; s < bm.senders; s++ {
-					go func() {
-						out := bufio.NewWriter(peers[s].conn)
-						for i := s; i < b.N; i += bm.senders {
-							out.WriteString(said)
-						}
-						out.Flush()
-					}()
+				if !bm.closed {
+					lines.Add(b.N * len(peers))
+					for s := 0; s < bm.senders; s++ {
+						go func() {
+							out := bufio.NewWriter(peers[s].conn)
+							for i := s; i < b.N; i += bm.senders {
+								out.WriteString(said)
+							}
+							out.Flush()
+						}()
+					}
+					lines.Wait()
 				}
-				lines.Wait()
-			}
-			b.ReportMetric(float64(b.N*each)/b.Elapsed().Seconds(), "deliveries/s")
-			b.StopTimer()
+			})
 			lines.Add(1 << 20)
 		})
 	}
-	b.Run("all 35 at once", func(b *testing.B) {
-		c := &talk{TB: b, r: start(b)}
-		peers := c.quietly(35)
-		var lines sync.WaitGroup
-		for _, p := range peers {
-			p.conn.SetReadDeadline(time.Time{})
-			go sink(p.conn, &lines)
-		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		lines.Add(b.N * 35 * 35)
-		for _, p := range peers {
-			go func() {
-				out := bufio.NewWriter(p.conn)
-				for i := 0; i < b.N; i++ {
-					out.WriteString("/broadcast " + benchLine)
-				}
-				out.Flush()
-			}()
-		}
-		lines.Wait()
-		b.ReportMetric(float64(b.N*35*35)/b.Elapsed().Seconds(), "deliveries/s")
-		b.StopTimer()
-		lines.Add(1 << 20)
-	})
 	for _, readers := range []int{35, 100} {
 		for _, batch := range []int{1, 256} {
 			b.Run(fmt.Sprintf("floor, %d readers, %d lines a write", readers, batch), func(b *testing.B) {
@@ -2856,23 +2851,54 @@ func BenchmarkFanOut(b *testing.B) {
 				for _, pair := range conns {
 					go sink(pair[0], &lines)
 				}
-				line := []byte("[u0][Broadcast]: " + benchLine)
-				block := bytes.Repeat(line, batch)
-				b.ReportAllocs()
-				b.ResetTimer()
-				for i := 0; i < b.N; i += batch { // the last write may be too long by some lines
-					lines.Add(batch * readers)
-					for _, pair := range conns {
-						pair[1].Write(block)
+				block := bytes.Repeat([]byte(heardLine), batch)
+				writes := (b.N + batch - 1) / batch
+				delivering(b, writes*batch*readers, func() {
+					for i := 0; i < writes; i++ {
+						lines.Add(batch * readers)
+						for _, pair := range conns {
+							pair[1].Write(block)
+						}
+						if batch == 1 {
+							lines.Wait() // one line in flight
+						}
 					}
-					if batch == 1 {
-						lines.Wait() // one line in flight
+					lines.Wait()
+				})
+			})
+		}
+		b.Run(fmt.Sprintf("floor, %d readers, through queues", readers), func(b *testing.B) {
+			var lines sync.WaitGroup
+			var queues []chan *string
+			for _, pair := range pairs(b, readers) {
+				queue := make(chan *string, queueLength)
+				queues = append(queues, queue)
+				go sink(pair[0], &lines)
+				go func() {
+					var batch []byte
+					for line := range queue {
+						batch = append(batch, *line...)
+						if len(queue) == 0 || len(batch) >= maxBatch {
+							pair[1].Write(batch)
+							batch = batch[:0]
+						}
+					}
+				}()
+			}
+			line := heardLine
+			delivering(b, b.N*readers, func() {
+				lines.Add(b.N * readers)
+				for i := 0; i < b.N; i++ {
+					for _, queue := range queues {
+						queue <- &line
 					}
 				}
 				lines.Wait()
-				b.ReportMetric(float64((b.N+batch-1)/batch*batch*readers)/b.Elapsed().Seconds(), "deliveries/s")
 			})
-		}
+			for _, queue := range queues {
+				close(queue)
+			}
+		})
 	}
 }
 
@@ -2984,11 +3010,11 @@ func BenchmarkLogin(b *testing.B) {
 }
 
 // BenchmarkIdle: the resident memory of a server of its own, for each client that is online and says
-// nothing. It is the same however often it is done.
+// nothing. An operation is a client that logs in and stays, so -benchtime 5000x tells of 5,000. All who
+// are there are told of each, so the time of all grows with the square.
 func BenchmarkIdle(b *testing.B) {
-	const n = 1000 // every login is announced to all before it: the time grows with the square
 	var file strings.Builder
-	for i := 0; i < n; i++ {
+	for i := 0; i < b.N; i++ {
 		fmt.Fprintf(&file, "u%d:p%d\n", i, i)
 	}
 	resident := func(pid int) (kilobytes float64) {
@@ -3003,7 +3029,7 @@ func BenchmarkIdle(b *testing.B) {
 	p := serve(b, file.String())
 	before := resident(p.cmd.Process.Pid)
 	var lines sync.WaitGroup
-	for i := 0; i < n; i++ {
+	for i := 0; i < b.N; i++ {
 		lines.Add(1 + i) // the welcome, and the notice to all before
 		peer := p.connect(fmt.Sprint("u", i))
 		peer.conn.SetReadDeadline(time.Time{})
@@ -3012,6 +3038,5 @@ func BenchmarkIdle(b *testing.B) {
 		lines.Wait()
 	}
 	lines.Add(1 << 20)
-	b.ReportMetric((resident(p.cmd.Process.Pid)-before)/n, "KB/client")
-	b.ReportMetric(0, "ns/op")
+	b.ReportMetric((resident(p.cmd.Process.Pid)-before)/float64(b.N), "KB/client")
 }
