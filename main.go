@@ -88,9 +88,9 @@ const (
 	maxGroupName = 64
 
 	// queueLength, in lines, is how far a client may fall behind before others wait for it. With
-	// a tenth, they wait at every hiccup, and fewer lines come together in one Write; ten times as
-	// much is 20 KB of memory that each client has but hardly any needs. SHORTCUT: a list of all
-	// groups counts as one line, however long it is. A real server counts bytes.
+	// a tenth, they wait at every hiccup, and fewer lines come together in one Write; ten times
+	// as much is 20 KB of memory that each client has but hardly any needs. SHORTCUT: a list of
+	// all groups counts as one line, however long it is. A real server counts bytes.
 	queueLength = 256
 
 	// maxBatch, in bytes, is where the writer stops collecting lines. With a tenth, a busy client
@@ -110,10 +110,12 @@ type server struct {
 	log       *log.Logger
 	commands  []command
 
-	// How long to wait: for a client to log in (a person types for a while, a scanner for ever);
-	// for it to take what is written to it (longer than any hiccup); before a wrong password is
-	// answered and before accepting again. These are fields, not constants, so that the tests can
-	// be impatient.
+	// How long to wait: loginTimeout for a client to log in (in a tenth nobody can type that
+	// much; in ten times as long, strangers who say nothing pile up); slowTimeout for it to take
+	// what is written to it (a tenth is a hiccup of the network; ten times as long, its friends
+	// would wait for it); pause before a wrong password is answered, and before accepting again
+	// (a tenth is ten times as many guesses; ten times as long punishes a slip of the finger).
+	// These are fields, not constants, so that the tests can be impatient.
 	loginTimeout, slowTimeout, pause time.Duration
 
 	mu     sync.RWMutex         // guards groups (R1)
@@ -311,9 +313,9 @@ func (s *server) handle(conn *net.TCPConn) {
 // makes them wrong. With the first newline, all that came before it is the name, and the next
 // line the password.
 //
-// A wrong password is answered pause after it was asked for, at the earliest: guessing must be
-// slow. A wrong name is treated alike in words and time, or one could try out which names exist.
-// It is not logged: what was typed there may be a password.
+// A wrong password is answered, at the earliest, when pause is over since it was asked for:
+// guessing must be slow. A wrong name is treated alike in words and time, or one could try out
+// which names exist. It is not logged: what was typed there may be a password.
 //
 // SHORTCUT: a stranger may guess on many connections at once. A real server counts them by
 // address.
@@ -488,7 +490,7 @@ func validName(name string) bool {
 // SHORTCUT: two sessions that send at the same time may reach two receivers in different order. A
 // real server gives each message a number, from one place.
 func (s *server) send(line string, receivers ...*client) (sent int) {
-	full, late := []*client{}, time.Now().Add(s.slowTimeout)
+	full, deadline := []*client{}, time.Now().Add(s.slowTimeout)
 	for _, c := range receivers {
 		select {
 		case c.queue <- &line:
@@ -502,7 +504,7 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 		case c.queue <- &line:
 			sent++
 		case <-c.done:
-		case <-time.After(max(time.Until(late), time.Millisecond)):
+		case <-time.After(max(time.Until(deadline), time.Millisecond)):
 			c.conn.Close()
 		}
 	}
@@ -535,13 +537,13 @@ func (s *server) write(c *client) {
 //
 // This is all that the lock is for: a map from names to lists of clients, which every session
 // looks at and changes. The lock is held to look something up or to put something in, never
-// longer, and the functions here are nearly all that do; stop, chat and listGroups are the
-// others. They return lists that the caller may keep as long as it likes (R2), which is why
-// nobody ever has to write to a socket, or to a queue, under the lock.
+// longer: here, and for a moment in stop, chat and listGroups. The lists that members, add and
+// remove return may be kept as long as the caller likes (R2), which is why nobody ever has to
+// write to a socket, or to a queue, under the lock.
 //
-// One lock is enough: it is held for a look into a map, and each message takes system calls, which
-// cost many times that. It is a RWMutex because messages, which only look, are many, and joining
-// and leaving are few.
+// One lock is enough: it is held for a look into a map, and each message takes system calls,
+// which cost many times that. It is a RWMutex because messages, which only look, are many, and
+// joining and leaving are few.
 
 // members returns who is in a group, and nil if there is no such group. It takes the lock for
 // reading.

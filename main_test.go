@@ -1,15 +1,41 @@
 // The tests talk to the server as clients do: over real connections to 127.0.0.1, on a port that the
-// system chooses. There is one seam, start: it starts a server and returns its address.
+// system chooses.
 //
-// Most tests are conversations, tables of who says what and who hears what. These hold:
+//	go test ./...                               all of them
+//	go test -run TestConversations/group ./     the conversations whose names contain "group"
+//	go test -run TestAssignment -v ./           grade: the 37 cases of the assignment and their marks
+//	go test -run '^$' -bench . -benchmem ./     measure
 //
-//   - A peer must hear its lines in the order given, and no others. So whatever comes uninvited is
-//     found at the next line that the peer waits for.
-//   - Silence is proven with a fence: at the end of a conversation everybody writes to himself, and
-//     must hear that and nothing before it. The server has queued all that a command sends before it
-//     answers the command, so what is not there by then will not come.
-//   - Nothing sleeps to wait. A test waits for an event, at most for patience.
-//   - A failure shows the conversation so far, with what each peer said and heard.
+// The seam. start starts a server in this process and returns its address, and what a client says
+// and hears there is what the tests judge. They reach inside only where no wire does: to make limits
+// short, buffers small and queues full, to count what is left of clients that are gone, and to fuzz.
+// serve starts the server as a program of its own, where that matters: for the users file, the command
+// line, signals, logs, memory. launch starts any server that is to be graded.
+//
+// The table. Most tests are conversations, a row for each thing that is said, > or heard, <:
+//
+//	alice in
+//	bob in
+//	alice > /msg bob hello
+//	alice < Message sent to bob.
+//	bob < [alice]: hello
+//
+// A peer must hear its lines in the order given, and no others: whatever comes uninvited is found
+// at the next line that the peer waits for. A failure shows the conversation so far, with what each
+// peer said and heard.
+//
+// The fence. That nothing comes cannot be waited for. So at the end of a conversation everybody writes
+// to himself, and must hear that and nothing before it: the server has queued all that a command sends
+// before it answers the command, so what is not there by then will not come.
+//
+// Events. Nothing sleeps to wait. A test waits for a line, the end of a connection or of a program, or
+// a line of the log, and at most for patience.
+//
+// Grading. TestAssignment plays what the course graded and adds up the marks, for this server or,
+// with flags, for any other. Nothing of it but launch knows this package.
+//
+// In the order of the file: the seam and the peers, commands, login, framing, the program, hostile
+// clients, fuzzing, grading, benchmarks.
 package main
 
 import (
@@ -60,12 +86,14 @@ type logBuffer struct {
 	text bytes.Buffer
 }
 
+// Write takes what the server logs.
 func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
+// String returns what was logged so far.
 func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -306,6 +334,8 @@ func eachKind(t *testing.T, test func(t *testing.T, raw bool)) {
 
 // ---- Commands ----
 
+// Everything that works, as tables; raw clients get the same lines as line clients. At the end the test
+// looks at all replies: none may have a word by which programs know refusals.
 func TestConversations(t *testing.T) {
 	for _, tc := range []struct{ name, rows string }{
 		{"private", `
@@ -500,6 +530,8 @@ func refusalWord(line string) bool {
 	return regexp.MustCompile(`(?i)fail|error|exist|not`).MatchString(line)
 }
 
+// Everything that is refused, with the whole line. The fences at the end show that it reached nobody else,
+// and that the session goes on.
 func TestRefusals(t *testing.T) {
 	const (
 		badName = "Error: not a name for a group: 64 bytes at most, no [ or ]."
@@ -574,10 +606,13 @@ func TestRefusals(t *testing.T) {
 }
 
 // ---- Login ----
+//
+// Where a test makes the pause an hour, it shows that nobody waits for it who need not.
 
 // prompts is what everybody gets before anything else.
 const prompts = "Enter username: Enter password: "
 
+// What comes for what is sent, to the letter, for right and for wrong logins of both kinds of clients.
 func TestLogin(t *testing.T) {
 	const (
 		welcome = prompts + "Welcome to the chat server!\n"
@@ -681,6 +716,7 @@ func TestLoginWrongPasswordWaits(t *testing.T) {
 	}
 }
 
+// A user who is online is not let in again, and keeps the session.
 func TestLoginTwice(t *testing.T) {
 	eachKind(t, func(t *testing.T, raw bool) {
 		c := &talk{TB: t, r: start(t), raw: raw}
@@ -705,6 +741,7 @@ func TestLoginTwice(t *testing.T) {
 	})
 }
 
+// Who does not log in in time is cut off, however far he came; who is in may stay.
 func TestLoginTimeout(t *testing.T) {
 	t.Parallel()
 	for _, typed := range []string{"", "alice", "alice\n", "alice\npassw", "alice\npassword123\n"} {
@@ -841,7 +878,11 @@ func TestLastLinesArrive(t *testing.T) {
 }
 
 // ---- Framing ----
+//
+// See also TestLoginEverySplit and TestLoginByteByByte above, and FuzzFraming below.
 
+// What a line client sends in one write makes these messages; and again, when it closes its sending side
+// behind them.
 func TestFramingLines(t *testing.T) {
 	const tooLong = "Error: a message may not be longer than 1024 bytes."
 	for _, tc := range []struct {
@@ -876,6 +917,7 @@ func TestFramingLines(t *testing.T) {
 	}
 }
 
+// What a raw client sends in one write is one message, or several where a command begins.
 func TestFramingRaw(t *testing.T) {
 	for _, tc := range []struct {
 		name, sent string
@@ -911,6 +953,8 @@ func TestFramingRaw(t *testing.T) {
 }
 
 // ---- The program: users file, command line, stopping, log, client ----
+//
+// These run the programs, as a user does: exit status, what is printed, what is in the folder afterwards.
 
 // builtIn is the folder of the programs that the tests have built, if any.
 var builtIn string
@@ -1025,8 +1069,10 @@ func (p *program) wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// twoUsers is a users file.
 const twoUsers = "alice:password123\nbob:qwerty456\n"
 
+// A bad line ends the program with its number; everything that is allowed is let in.
 func TestUsersFile(t *testing.T) {
 	program, _ := build(t)
 	for _, tc := range []struct{ name, file, want string }{
@@ -1077,6 +1123,7 @@ func TestUsersFile(t *testing.T) {
 	})
 }
 
+// What is wrong on the command line is said in one line, with the right exit status.
 func TestCommandLine(t *testing.T) {
 	program, client := build(t)
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -1108,6 +1155,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// A signal ends the server, politely to all.
 func TestStopping(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -1169,6 +1217,7 @@ func (p *peer) hearAll() []string {
 	return strings.Split(strings.TrimSuffix(string(rest), "\n"), "\n")
 }
 
+// The log tells what it should, the same on the console and in the file, and no secret.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	p := serve(t, twoUsers)
@@ -1261,6 +1310,7 @@ func TestLogFileForEachDay(t *testing.T) {
 	}
 }
 
+// What the client prints and returns, whatever ends it.
 func TestClient(t *testing.T) {
 	_, client := build(t)
 	const welcome = prompts + "Welcome to the chat server!\n"
@@ -1339,6 +1389,9 @@ func TestClient(t *testing.T) {
 }
 
 // ---- Hostile, slow and dead clients ----
+//
+// What a client can do by mischief or by bad luck, and that nobody else has to pay for it. Some of these
+// tests wait for the server to lose its patience; they are the slow ones.
 
 // serverSide returns the server's end of a client that is online.
 func (r running) serverSide(name string) *client {
@@ -1908,6 +1961,8 @@ func TestStoppingWithStuckClient(t *testing.T) {
 }
 
 // ---- Fuzzing ----
+//
+// Both run their seeds with the tests. To look for more, see TESTING.md.
 
 // A choppy reader returns what it has in pieces.
 type choppy struct {
@@ -1915,6 +1970,7 @@ type choppy struct {
 	cuts []byte // the sizes of the pieces, from the last, less one
 }
 
+// Read returns the next piece.
 func (c *choppy) Read(b []byte) (int, error) {
 	if c.rest == "" {
 		return 0, io.EOF
