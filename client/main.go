@@ -5,8 +5,18 @@
 //	printf 'alice\npassword123\n/users\n/quit\n' | go run ./client
 //
 // Two goroutines copy, one in each direction, because either side may have something to say at any
-// time. It is over when the server closes the connection. The exit status is 0 then, and 1 if the
-// server could not be reached, the login failed or the connection broke.
+// time:
+//
+//	keyboard --> send --> connection --> show --> screen
+//
+// It is over when the server closes the connection. The exit status is 0 then, and 1 if the server
+// could not be reached, the login failed or the connection broke.
+//
+// Of the protocol it knows how a login ends, and nothing else: a server that learns a new command
+// needs no new client. It ends each message with a newline, because the terminal sends whole lines.
+//
+// SHORTCUT: the password can be seen while it is typed, and a line that arrives meanwhile is shown
+// in the middle of what is being typed. A real client takes the terminal out of its line mode.
 package main
 
 import (
@@ -17,7 +27,8 @@ import (
 	"strings"
 )
 
-// main connects, starts the copying from the keyboard, and copies to the screen until it is over.
+// main connects, starts the copying from the keyboard, and copies to the screen until it is over. That
+// decides, not the end of the input: who pipes commands in wants to see the answers.
 func main() {
 	args := append(os.Args, "127.0.0.1:12345") // without an argument, args[1] is this
 	if _, _, err := net.SplitHostPort(args[1]); err != nil || len(os.Args) > 2 {
@@ -68,7 +79,7 @@ func show(conn net.Conn) (login string, err error) {
 	return login, err
 }
 
-// fail ends the program with a line on standard error.
+// fail ends the program with a line on standard error, apart from what the server said, and status 1.
 func fail(why ...any) {
 	fmt.Fprintln(os.Stderr, why...)
 	os.Exit(1)
