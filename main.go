@@ -34,26 +34,27 @@
 //	    read, no write, no channel, no log line. A wait under it would stop everybody.
 //	R2  What a list of members holds never changes: who joins is appended behind its end, and
 //	    who leaves is left out of a copy. So whoever got a list under the lock may go through
-//	    it, and wait, without.
+//	    it, and wait, without the lock. The price: a line may still reach who has just left.
 //	R3  Only its session reads a connection. Only its session writes to it before the client
 //	    is logged in, and only its writer after that: two at once could mix their lines.
-//	R4  A queue is never closed, because many send to it. The writer ends at an empty line, or
-//	    when it cannot write, and closes done; what comes later is lost. Who waits for room in
-//	    a queue waits for done too.
-//	R5  Only its own session puts a client into groups and takes it out. Whoever else is done
-//	    with a client makes it unreadable, by closing its connection or with a deadline in the
-//	    past, and the session cleans up.
+//	R4  A queue is never closed, because many send to it. The writer ends at an empty string,
+//	    not even a newline, or when it cannot write. Then it closes the channel client.done;
+//	    what comes later is lost. Who waits for room in a queue waits for done too.
+//	R5  Only its own session puts a client into groups and takes it out; only stop does
+//	    otherwise, and deletes the group of all. Whoever else is done with a client makes it
+//	    unreadable, by closing its connection or with a deadline in the past, and the session
+//	    cleans up.
 //	R6  Who leaves is out of all groups first, then announced, and only then is the name free.
 //	    Nobody hears of a name's next session before the end of the last.
 //
 // The file follows a client from its connection to what it can say:
 //
-//	limits and types             what is kept, and the table of all commands
+//	limits and types             what is kept, and the table where a new command begins
 //	starting and stopping        main, loadUsers, serve, stop, the log
 //	the life of a connection     handle, login, chat: who may come in, and who closes it
 //	from bytes to messages       receive: where a message ends
 //	from messages to sockets     send, write: who waits for whom
-//	who is in which group        members, add, remove: what the lock guards
+//	who is in which group        members, add, remove: nearly every use of the lock
 //	commands                     execute and a function for each: how they are refused
 //
 // Left out, and marked SHORTCUT where it would go: queues that count bytes, encryption, hashed
@@ -67,7 +68,7 @@ import (
 	"net"
 	"sync"
 
-	// What those four cannot do. Each is here for one requirement:
+	// What those four cannot do. Each is here for a requirement:
 	"os"        // the users file, the log file, the command line
 	"os/signal" // Ctrl-C stops the server politely
 	"slices"    // lists of members, and lists in order
@@ -78,6 +79,8 @@ import (
 )
 
 const (
+	// The limits each say what a tenth and what ten times as much would do.
+
 	// maxMessage, in bytes without the line end, is the limit that the assignment sets. With a
 	// tenth, people could not say a sentence or two; ten times as much would make a reader's
 	// buffer, which holds two messages, the largest thing that a client costs.
@@ -95,7 +98,7 @@ const (
 
 	// maxBatch, in bytes, is where the writer stops collecting lines. With a tenth, a busy client
 	// costs more system calls; with ten times as much hardly fewer, and its writer keeps the
-	// memory.
+	// memory of its longest batch as long as the client stays.
 	maxBatch = 32 << 10
 
 	everyone = " "        // the group of all who are online; it is there until the server stops
@@ -110,16 +113,21 @@ type server struct {
 	log       *log.Logger
 	commands  []command
 
-	// How long to wait: loginTimeout for a client to log in (in a tenth nobody can type that
-	// much; in ten times as long, strangers who say nothing pile up); slowTimeout for it to take
-	// what is written to it (a tenth is a hiccup of the network; ten times as long, its friends
-	// would wait for it); pause before a wrong password is answered, and before accepting again
-	// (a tenth is ten times as many guesses; ten times as long punishes a slip of the finger).
-	// These are fields, not constants, so that the tests can be impatient.
+	// How long to wait. These are fields, not constants, so that the tests can be impatient.
+	//
+	// loginTimeout is for a login. In a tenth nobody can type that much; in ten times as long,
+	// strangers who say nothing pile up.
+	//
+	// slowTimeout is for a client to take what is written to it. A tenth is a hiccup of the
+	// network; ten times as long, its friends would wait for it.
+	//
+	// pause is between the question for a password and the answer to a wrong one; how long the
+	// rest of a raw client's password may take; and between two tries to accept. A tenth is ten
+	// times as many guesses; ten times as long punishes a slip of the finger.
 	loginTimeout, slowTimeout, pause time.Duration
 
 	mu     sync.RWMutex         // guards groups (R1)
-	groups map[string][]*client // members by name (R2); a group of users' making is never empty
+	groups map[string][]*client // members by name (R2); an empty list is a group, nil is none
 }
 
 // A client is one connection, from the first prompt to the last byte. Its fields are grouped by
@@ -133,22 +141,22 @@ type client struct {
 	lines  bool            // whether a newline has come (see receive)
 	groups map[string]bool // the groups that it is in
 
-	queue chan *string  // lines for the writer, each with its newline, shared by its receivers (R4)
+	queue chan *string  // lines for the writer, each with its newline (R4)
 	done  chan struct{} // closed when the writer has ended (R4)
 }
 
 // A command is a row of the table in newServer: how it is typed, and the function that carries it
-// out.
+// out. That name and text begin with a blank makes a usage line of the three put together.
 type command struct {
 	word, name, text, help string // "/msg", " <username>", " <message>"; name or text may be missing
 	member                 bool   // only for members of the group that is named
 	run                    func(c *client, name, text string) (reply string)
 }
 
-// newServer returns a server that is ready to serve. The table in it is the map of all commands:
-// a new one is a row here and a function at the end of this file. /help shows the rows in this
-// order, and execute refuses what does not fit a row, so that no function has to look at its
-// arguments twice.
+// newServer returns a server that is ready to serve. The table in it has all commands: a new one
+// is a row here and a function beside quit. /help shows the rows in this order, and execute
+// refuses what does not fit a row, so that a function always has the arguments that its row
+// names.
 func newServer(passwords map[string]string, logger *log.Logger) *server {
 	s := &server{passwords: passwords, log: logger, groups: map[string][]*client{everyone: {}}}
 	s.loginTimeout, s.slowTimeout, s.pause = 30*time.Second, 5*time.Second, time.Second
@@ -203,6 +211,7 @@ func main() {
 // line of username:password for each user. The first colon divides, so a password may hold
 // colons, and blanks; blank lines are nothing. Where a line is wrong it ends the program and says
 // which: a user left out silently would be missed much later, and looked for in the wrong place.
+// Some editors put a mark, U+FEFF, in front of a file; it is no part of the first name.
 //
 // SHORTCUT: the passwords are in plain text, because the assignment's file is. A real server
 // keeps a slow, salted hash of each.
@@ -212,11 +221,12 @@ func loadUsers(path string, logger *log.Logger) map[string]string {
 		logger.Fatalf("ERROR cannot load the users: %v", err)
 	}
 	passwords := map[string]string{}
-	for i, line := range strings.Split(string(data), "\n") {
+	for i, line := range strings.Split(strings.TrimPrefix(string(data), "\ufeff"), "\n") {
 		switch name, password, _ := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); {
 		case strings.TrimSpace(line) == "": // nothing to do
 		case !validName(name) || strings.TrimSpace(password) == "" || passwords[name] != "":
-			logger.Fatalf("ERROR %s:%d: want username:password, a new name without blanks, [ and ]", path, i+1)
+			logger.Fatalf("ERROR %s:%d: want username:password; each name once, and without blanks, [ or ];"+
+				" no password that is empty or blank", path, i+1)
 		default:
 			passwords[name] = password
 		}
@@ -224,10 +234,11 @@ func loadUsers(path string, logger *log.Logger) map[string]string {
 	return passwords
 }
 
-// serve starts a session for each connection, until stop. It waits in Accept, and holds no lock.
-// Any other error of Accept is most likely a lack of file descriptors. They come back when
-// clients leave, so serve tries again after a pause: without one it would spin, and fill the disk
-// with its log.
+// serve starts a session for each connection. It waits in Accept, and holds no lock. The group of
+// all who are online is there until stop deletes it and closes the listener; Accept then fails,
+// and serve ends. Any other error of Accept is most likely a lack of file descriptors. They come
+// back when clients leave, so serve tries again after a pause: without one it would spin, and
+// fill the disk with its log.
 func (s *server) serve(listener net.Listener) {
 	for s.members(everyone) != nil {
 		if conn, err := listener.Accept(); err == nil {
@@ -242,7 +253,7 @@ func (s *server) serve(listener net.Listener) {
 // stop deletes the group of all who are online: without it, add lets nobody in and serve ends. It
 // tells those who were in it, ends their sessions, and returns when all their lines are written.
 // It takes the lock for the deletion only. A client that does not read can keep it waiting, but
-// no longer than main allows.
+// no longer than main allows. Sessions that it did not come to by then end with the program.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	clients := s.groups[everyone]
@@ -282,9 +293,9 @@ func (d *dailyFile) Write(line []byte) (int, error) {
 // when nobody logs in; write, when the client does not read; send, when it has been waited for
 // long enough; and stop, which only ends the reading.
 
-// handle is the session of one connection. The buffer that it reads through takes the longest
-// message and its line end, so that a longer one is seen to be too long, and as much again of
-// what comes behind.
+// handle is the session of one connection. The buffer that it reads through takes twice the
+// longest message: a line that does not fit is too long for certain, and what a raw client glues
+// together mostly fits.
 //
 // In the end it reads, and throws away, what the client still sends, until the client closes its
 // side or slowTimeout is over. A socket that is closed with unread bytes in it resets the
@@ -302,16 +313,16 @@ func (s *server) handle(conn *net.TCPConn) {
 }
 
 // login asks for user name and password, as the assignment wants it, and reports whether the
-// client is in. It then has its name: a group of that name, which only one client can create. So
-// add, not login, sees to it that nobody is in twice. login waits for the client, but at most for
-// loginTimeout, after which the connection is closed. It may write to the connection, because the
-// writer does not run yet (R3).
+// client is in. The client then has its name: a group of that name, which only one client can
+// create. So add, not login, sees to it that nobody is in twice. login waits for the client, but
+// at most for loginTimeout, after which the connection is closed. It may write to the connection,
+// because the writer does not run yet (R3).
 //
-// It cannot know yet whether this is a line client or a raw one (see receive), so it tries both.
-// As long as no newline has come, the first piece is the name, and all behind it the password. If
-// they match, the client is in. If not, more of a line may be under way; only pause in silence
-// makes them wrong. With the first newline, all that came before it is the name, and the next
-// line the password.
+// It cannot know yet whether this is a line client, which ends its messages with newlines, or a
+// raw one, which sends none (see receive), so it tries both. As long as no newline has come, the
+// first piece is the name, and all behind it the password. If they match, the client is in. If
+// not, more of a line may be under way; they are wrong only when nothing more has come for pause.
+// With the first newline, all that came before it is the name, and the next line the password.
 //
 // A wrong password is answered, at the earliest, when pause is over since it was asked for:
 // guessing must be slow. A wrong name is treated alike in words and time, or one could try out
@@ -320,7 +331,7 @@ func (s *server) handle(conn *net.TCPConn) {
 // SHORTCUT: a stranger may guess on many connections at once. A real server counts them by
 // address.
 func (s *server) login(c *client) bool {
-	defer time.AfterFunc(s.loginTimeout, func() { c.conn.Close() }).Stop()
+	defer time.AfterFunc(s.loginTimeout, func() { c.conn.Close() }).Stop() // runs from here to the return
 	c.conn.Write([]byte("Enter username: "))
 	text, err := s.receive(c)
 	first, asked := len(text), time.Now()
@@ -336,7 +347,9 @@ func (s *server) login(c *client) bool {
 		name = strings.TrimSuffix(text, "\r")
 		password, _ = s.receive(c)
 	}
-	s.send("Welcome to the chat server!\n", c) // before anybody can find this queue: nothing overtakes it
+	// Before anybody can find this queue, so that nothing overtakes it. After a refusal there is
+	// no writer, and nobody sees it.
+	s.send("Welcome to the chat server!\n", c)
 	if c.name = name; s.knows(name, password) {
 		if _, free := s.add(c, " "+name, false); free {
 			return true
@@ -353,17 +366,17 @@ func (s *server) login(c *client) bool {
 
 // knows reports whether this is the password of that user. No user has an empty password, so a
 // name that is not in the map, which then yields "", matches nothing.
-func (s *server) knows(name, word string) bool { return word != "" && s.passwords[name] == word }
+func (s *server) knows(name, secret string) bool { return secret != "" && s.passwords[name] == secret }
 
 // chat carries out a client's commands until it quits, its connection ends, or the server stops.
 // It returns when the client is out of the chat, its name is free, and all its lines are written.
 // It waits for the client's next command, and, as send does, for receivers; it takes the lock to
 // free the name. An error of receive needs no report: whatever it is, the client can say no more.
 //
-// The order is what counts here. Coming: first into the group of all, then the welcome is
-// written, then the others are told. Whoever sees the welcome can be sure to miss nobody, and to
-// be missed by nobody. Leaving: out of all groups, then the others are told, then the name is
-// free (R6).
+// The order is what counts here. Coming: first into the group of all; only then the writer
+// starts, and with it the welcome, and the others are told. Whoever sees the welcome can be sure
+// to miss nobody, and to be missed by nobody. Leaving: out of all groups, then the others are
+// told, then the name is free (R6).
 //
 // A client that comes when the server is stopping is welcomed, but the chat is not open any more,
 // and it is out again at once.
@@ -405,8 +418,10 @@ func (s *server) chat(c *client) {
 // Who has sent a newline is a line client for good. Until then a client is taken for a raw one.
 
 // receive waits for the client's next message and returns it without its line end. It needs no
-// lock, for only the session calls it (R3). The error is that of the connection; there is no
-// message then.
+// lock, for only the session calls it (R3). The error is that of the connection. If the client
+// has closed its side, the message may still be one, whose newline never came. If the connection
+// broke or was cut off there is none: half a line, "/msg bob I do not agr", is not what its
+// sender meant to say.
 //
 // A line that is longer than the buffer of c.in comes back as its beginning, which is too long to
 // be accepted. The rest is thrown away as it comes and takes no memory.
@@ -414,17 +429,19 @@ func (s *server) receive(c *client) (string, error) {
 	if !c.lines {
 		_, err := c.in.Peek(1) // one read, unless something is left of the last
 		seen, _ := c.in.Peek(c.in.Buffered())
-		text := string(seen)
-		if c.lines = strings.Contains(text, "\n"); !c.lines {
-			size := s.firstCommand(text)
-			c.in.Discard(size)
-			return text[:size], err
+		if c.lines = strings.Contains(string(seen), "\n"); !c.lines {
+			first := s.firstCommand(string(seen))
+			c.in.Discard(len(first))
+			return first, err
 		}
 	}
-	line, more, err := c.in.ReadLine()
-	text := string(line)
-	for more {
-		_, more, _ = c.in.ReadLine() // an error ends the line, too, and comes again at the next read
+	line, err := c.in.ReadSlice('\n')
+	text := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
+	for err == bufio.ErrBufferFull {
+		_, err = c.in.ReadSlice('\n')
+	}
+	if _, broken := err.(net.Error); broken {
+		text = ""
 	}
 	return text, err
 }
@@ -434,17 +451,17 @@ func (s *server) receive(c *client) (string, error) {
 // word of one that takes arguments, with a blank behind it, follows a character that is no blank.
 // A message that has such a place in it is cut in two: that cannot be told apart, and is what
 // newlines are for.
-func (s *server) firstCommand(text string) int {
+func (s *server) firstCommand(text string) string {
 	for i := 1; i < len(text); i++ {
 		for _, cmd := range s.commands {
 			end := i + len(cmd.word)
 			if cmd.name+cmd.text != "" && end < len(text) && strings.EqualFold(text[i:end], cmd.word) &&
 				strings.TrimSpace(text[i-1:i]) != "" && strings.TrimSpace(text[end:end+1]) == "" {
-				return i
+				return text[:i]
 			}
 		}
 	}
-	return len(text)
+	return text
 }
 
 // visible maps control characters, but for the tab, to U+FFFD: on somebody's terminal they could
@@ -474,18 +491,23 @@ func validName(name string) bool {
 //
 // A queue has an end, or a client that never reads would take memory until there is none. What to
 // do at the end is the question that every chat has to answer: drop the line, drop the client, or
-// wait. Here the sender waits for a while, and then the client is dropped. A gap in a
-// conversation, which nobody can see, is worse than either.
+// wait. A gap in a conversation, which nobody can see, is worse than either of the others. So a
+// client that does not read is given up, in one of two ways: its writer closes the connection
+// when one Write takes slowTimeout, and a sender that finds the queue full waits, but for
+// slowTimeout at most, and then closes it. Either way its session sees the end and cleans up
+// (R5). Only those who write to it wait. A client that takes a batch every few seconds is never
+// dropped, and slows them all the same: it reads.
 
 // send puts a line into the queues of the receivers and returns how many took it. The caller must
-// not hold the lock (R1). Lines of one session reach each receiver in the order sent. All queues
-// hold the same line, not copies of it.
+// not hold the lock (R1). Lines of one session reach each receiver in the order sent. The text is
+// in memory once, however many receive it; queues hold pointers, because a pointer takes half the
+// room of a string.
 //
 // Where a queue is full, send waits, once all others have the line, but for slowTimeout in all,
-// however many are full. Then it drops the clients whose queues still are (R5). Mostly it need
-// not: a full queue means that its writer is writing, and in the same time that has made room, or
-// has given the client up. The millisecond is for those behind the last that was waited for: they
-// have had their time, and may well have room.
+// however many are full. Then it drops the clients whose queues still are (R5), and has to wait
+// for their writers to notice, which they do at once. Mostly there is no need: by then the writer
+// has made room, or has given its client up. Each client that is looked at when the time is over
+// still gets a millisecond, because it may have room by now.
 //
 // SHORTCUT: two sessions that send at the same time may reach two receivers in different order. A
 // real server gives each message a number, from one place.
@@ -500,22 +522,23 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 		}
 	}
 	for _, c := range full {
+		drop := time.AfterFunc(max(time.Until(deadline), time.Millisecond), func() { c.conn.Close() })
 		select {
 		case c.queue <- &line:
 			sent++
 		case <-c.done:
-		case <-time.After(max(time.Until(deadline), time.Millisecond)):
-			c.conn.Close()
 		}
+		drop.Stop()
 	}
 	return sent
 }
 
 // write is the writer of a client, a goroutine (R3). It waits for lines, and for the client to
-// take them. It puts all lines that are in the queue into one Write: the system call is what
-// costs, and one for many lines costs hardly more than one for each. If a Write takes longer than
-// slowTimeout, the client does not read, and is dropped (R5): the session then finds its
-// connection closed. If only the last Write fails, the client was leaving anyway.
+// take them. It puts the lines that are in the queue, up to maxBatch, into one Write: the system
+// call is what costs, and a call for many lines costs hardly more than a call for one. If a Write
+// takes longer than slowTimeout, the client does not read, and is dropped (R5): the session then
+// finds its connection closed. If send has dropped it, the Write fails at once, as one on a
+// closed connection. If only the last Write fails, the client was leaving anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	for batch, last, err := []byte{}, false, error(nil); !last && err == nil; {
@@ -557,6 +580,9 @@ func (s *server) members(group string) []*client {
 // the other members. It reports false if the group is there and should not be, or the other way
 // round; the look and the change are under one lock, so that of many who create a group at once,
 // one does. Who is in already stays in, and nobody has to be told. It takes the lock.
+//
+// To append is safe under R2: only the newest list of a group is ever appended to, and a copy has
+// an array of its own. So each place behind an end is written once, before anybody can see it.
 func (s *server) add(c *client, group string, exists bool) (others []*client, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -570,19 +596,17 @@ func (s *server) add(c *client, group string, exists bool) (others []*client, ok
 
 // remove takes a client out of a group and returns the members that remain. With its last member,
 // a group of users' making is gone, as the assignment wants it; the server's own stay, empty. It
-// takes the lock, and writes its line of the log without (R1).
+// takes the lock, and writes its line of the log without (R1); under load, that line may come
+// behind the one that tells of the group's next creation.
 func (s *server) remove(c *client, group string) (others []*client) {
 	delete(c.groups, group)
 	s.mu.Lock()
 	others = without(s.groups[group], c)
-	gone := len(others) == 0 && group[0] != ' '
-	if s.groups[group] = others; gone {
+	if s.groups[group] = others; len(others) == 0 && group[0] != ' ' {
 		delete(s.groups, group)
+		defer s.log.Printf("INFO group %s is gone", group) // on return: the lock is free by then (R1)
 	}
 	s.mu.Unlock()
-	if gone {
-		s.log.Printf("INFO group %s is gone", group)
-	}
 	return others
 }
 
@@ -595,9 +619,9 @@ func without(members []*client, c *client) []*client {
 // ---- Commands -----------------------------------------------------------------------------------
 //
 // Each command is a function of the session that carries it out, of a name and of a text; it has
-// both if its row in newServer says so, and returns the reply. None needs the lock. Those that
-// write to others may wait as send does, and the counts in their replies are those of send: of
-// queues that the message really went into.
+// both if its row in newServer says so, and returns the reply. None may be called with the lock
+// held; those that need it take it themselves. Those that write to others may wait as send does,
+// and the counts in their replies are those of send: of queues that the message really went into.
 //
 // A refusal begins with "Error: " and has the word "not" or "exist" in it, or shows how the
 // command is used. A reply to what worked has none of fail, error, exist, not, but for names that
@@ -675,7 +699,7 @@ func (s *server) createGroup(c *client, name, _ string) string {
 }
 
 // joinGroup carries out /join_group. To join again is no error, and the others are not told
-// again.
+// again. A message to the group may come before the reply.
 func (s *server) joinGroup(c *client, name, _ string) string {
 	if others, ok := s.add(c, name, true); ok {
 		s.send(c.name+" has joined the group "+name+".\n", others...)

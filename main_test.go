@@ -8,8 +8,9 @@
 //
 // The seam. start starts a server in this process and returns its address, and what a client says
 // and hears there is what the tests judge. They reach inside only where no wire does: to make limits
-// short, buffers small and queues full, to count what is left of clients that are gone, and to fuzz.
-// serve starts the server as a program of its own, where that matters: for the users file, the command
+// short, buffers small and queues full, to stop the server, to turn the log's day, to count what is left
+// of clients that are gone, and to fuzz.
+// startProgram starts the server as a program of its own, where that matters: for the users file, the command
 // line, signals, logs, memory. launch starts any server that is to be graded.
 //
 // The table. Most tests are conversations, a row for each thing that is said, > or heard, <:
@@ -28,8 +29,9 @@
 // to himself, and must hear that and nothing before it: the server has queued all that a command sends
 // before it answers the command, so what is not there by then will not come.
 //
-// Events. Nothing sleeps to wait. A test waits for a line, the end of a connection or of a program, or
-// a line of the log, and at most for patience.
+// Events. A test waits for a line, the end of a connection or of a program, or a line of the log, and at
+// most for patience. Nothing sleeps to wait for these. Only that a queue is full, of which nothing tells,
+// is taken from nothing happening for a while (TestLeaving, TestStoppingWithStuckClient).
 //
 // Grading. TestAssignment plays what the course graded and adds up the marks, for this server or,
 // with flags, for any other. Nothing of it but launch knows this package.
@@ -67,12 +69,13 @@ const patience = 20 * time.Second
 
 // ---- The seam, and the peers that talk to it ----
 
-// users are the ones of users.txt, and u0 to u199 with passwords p0 to p199.
+// users are the ones of users.txt, one whose password has colons and blanks, and u0 to u199 with
+// passwords p0 to p199.
 func users() map[string]string {
 	passwords := map[string]string{
 		"alice": "password123", "bob": "qwerty456", "charlie": "secure789", "david": "helloWorld!",
 		"eve": "trustno1", "frank": "letmein", "grace": "passw0rd",
-		"colon": "a:b c:", "a": "x",
+		"colon": "a:b c:",
 	}
 	for i := 0; i < 200; i++ {
 		passwords[fmt.Sprint("u", i)] = fmt.Sprint("p", i)
@@ -877,6 +880,47 @@ func TestLastLinesArrive(t *testing.T) {
 	}
 }
 
+// What was typed of a line when the connection broke is not carried out.
+func TestHalfALine(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"reset", "stop"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t)}
+			alice := c.login("alice")
+			bob := c.login("bob")
+			alice.hear("bob has joined the chat.")
+			alice.send("/msg alice the server has read this\n/msg bob I do not agr")
+			alice.hear("[alice]: the server has read this", "Message sent to alice.")
+			if end == "reset" {
+				alice.conn.SetLinger(0)
+				alice.conn.Close()
+				bob.hear("alice has left the chat.")
+				bob.fence()
+				return
+			}
+			c.r.stop(c.r.listener)
+			bob.hear("Server is shutting down.")
+			bob.end()
+		})
+	}
+}
+
+// A client that has said goodbye but does not close its side is closed all the same.
+func TestEndIsBounded(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
+	p := c.login("alice")
+	p.say("/quit")
+	p.hear("Goodbye!")
+	p.end()
+	p.conn.SetWriteDeadline(time.Time{})
+	c.until("writing fails, because nobody reads any more", func() bool {
+		_, err := p.conn.Write([]byte("."))
+		return err != nil
+	})
+}
+
 // ---- Framing ----
 //
 // See also TestLoginEverySplit and TestLoginByteByByte above, and FuzzFraming below.
@@ -1027,9 +1071,9 @@ type program struct {
 	done chan struct{} // closed when it has ended
 }
 
-// serve starts the server as a program, in a folder with this users.txt, and returns it when it accepts.
+// startProgram starts the server as a program, in a folder with this users.txt, and returns it when it accepts.
 // The wrapper is a command to run it with, if there is one.
-func serve(t testing.TB, usersFile string, wrapper ...string) *program {
+func startProgram(t testing.TB, usersFile string, wrapper ...string) *program {
 	t.Helper()
 	path, _ := build(t)
 	args := append(wrapper, path, "127.0.0.1:0")
@@ -1077,7 +1121,7 @@ func TestUsersFile(t *testing.T) {
 	program, _ := build(t)
 	for _, tc := range []struct{ name, file, want string }{
 		{"missing", "", "users.txt: no such file"},
-		{"no colon", "alice:x\nbob\n", "users.txt:2:"},
+		{"no colon", "alice:x\nbob\n", "users.txt:2: want username:password"},
 		{"empty name", ":x\n", "users.txt:1:"},
 		{"empty password", "alice:\n", "users.txt:1:"},
 		{"blank password", "alice: \t\r\n", "users.txt:1:"},
@@ -1102,7 +1146,7 @@ func TestUsersFile(t *testing.T) {
 	}
 	t.Run("good", func(t *testing.T) {
 		t.Parallel()
-		p := serve(t, "\r\nalice:a:b c \r\n \t\n\nbøb:ü\nlast:one")
+		p := startProgram(t, "\ufeffalice:a:b c \r\n \t\n\nbøb:ü\nlast:one")
 		if !strings.Contains(p.logs.String(), " 3 users ") {
 			t.Errorf("the log says %q, want 3 users", p.logs)
 		}
@@ -1117,7 +1161,7 @@ func TestUsersFile(t *testing.T) {
 		for i := 0; i < 100000; i++ {
 			fmt.Fprintf(&file, "u%d:p%d\n", i, i)
 		}
-		p := serve(t, file.String())
+		p := startProgram(t, file.String())
 		p.r.passwords["u99999"] = "p99999"
 		p.login("u99999").fence()
 	})
@@ -1160,7 +1204,7 @@ func TestStopping(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
-			p := serve(t, twoUsers)
+			p := startProgram(t, twoUsers)
 			alice := p.login("alice")
 			bob := p.login("bob")
 			halfway := p.connect("halfway")
@@ -1186,7 +1230,7 @@ func TestStopping(t *testing.T) {
 	}
 }
 
-// Who was connected but not logged in when the server began to stop does not get in.
+// When the server has stopped, nobody can connect, and who was connected but not logged in does not get in.
 func TestStoppingLetsNobodyIn(t *testing.T) {
 	t.Parallel()
 	c := &talk{TB: t, r: start(t)}
@@ -1197,6 +1241,10 @@ func TestStoppingLetsNobodyIn(t *testing.T) {
 	late.prompt("Enter password: ")
 	c.r.stop(c.r.listener)
 	alice.hear("Server is shutting down.")
+	if conn, err := net.Dial("tcp", c.r.addr); err == nil {
+		conn.Close()
+		t.Error("the server still listens")
+	}
 	late.say("qwerty456")
 	for _, line := range late.hearAll() {
 		if line != "Welcome to the chat server!" {
@@ -1220,7 +1268,7 @@ func (p *peer) hearAll() []string {
 // The log tells what it should, the same on the console and in the file, and no secret.
 func TestLog(t *testing.T) {
 	t.Parallel()
-	p := serve(t, twoUsers)
+	p := startProgram(t, twoUsers)
 	alice := p.login("alice")
 	for _, line := range []string{"/create_group cs", "/msg alice a secret", "/broadcast a secret", "/group_msg cs a secret", "a secret"} {
 		alice.say(line)
@@ -1501,7 +1549,8 @@ func TestStuckClients(t *testing.T) {
 }
 
 // One message waits for slowTimeout in all, however many clients read just enough to stay and have full
-// queues all the time. Here they have no writers at all: only the sender can end its waiting.
+// queues all the time. Here their writers take nothing from the queues: only the sender can end its
+// waiting.
 func TestTricklingClients(t *testing.T) {
 	t.Parallel()
 	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
@@ -1513,6 +1562,10 @@ func TestTricklingClients(t *testing.T) {
 		if receivers = append(receivers, r); i < trickling {
 			c.r.send("fills the queue\n", r)
 		}
+		go func() { // does what a writer does when its connection is closed
+			r.conn.Read(make([]byte, 1))
+			close(r.done)
+		}()
 	}
 	took := make(chan int)
 	go func() { took <- c.r.send("one message\n", receivers...) }()
@@ -1908,7 +1961,7 @@ func TestNoDescriptors(t *testing.T) {
 	if _, err := exec.LookPath("prlimit"); err != nil {
 		t.Skip("there is no prlimit on this machine")
 	}
-	p := serve(t, twoUsers, "prlimit", "--nofile=64")
+	p := startProgram(t, twoUsers, "prlimit", "--nofile=64")
 	alice := p.login("alice")
 	var many []*peer
 	for i := 0; i < 200; i++ {
@@ -1936,7 +1989,7 @@ func TestNoDescriptors(t *testing.T) {
 // A client that does not read delays the end of the server by its two seconds, and nobody else's last line.
 func TestStoppingWithStuckClient(t *testing.T) {
 	t.Parallel()
-	p := serve(t, "alice:password123\nbob:qwerty456\ncharlie:secure789\n")
+	p := startProgram(t, "alice:password123\nbob:qwerty456\ncharlie:secure789\n")
 	p.login("bob") // and never reads again
 	alice, charlie := p.login("alice"), p.login("charlie")
 	alice.hear("charlie has joined the chat.")
@@ -1998,10 +2051,12 @@ func FuzzFraming(f *testing.F) {
 			c := &client{in: bufio.NewReaderSize(&choppy{stream, cuts}, 2*maxMessage), lines: true}
 			for {
 				message, err := s.receive(c)
+				if err == nil || message != "" {
+					all = append(all, message)
+				}
 				if err != nil {
 					return all
 				}
-				all = append(all, message)
 			}
 		}
 		whole, cut := messages(nil), messages(cuts)
@@ -2011,7 +2066,7 @@ func FuzzFraming(f *testing.F) {
 		var want []string // and they are what lies between the newlines
 		for _, line := range strings.SplitAfter(stream, "\n") {
 			if line != "" {
-				want = append(want, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), map[bool]string{true: "\r"}[strings.HasSuffix(line, "\n")]))
+				want = append(want, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"))
 			}
 		}
 		if len(want) != len(whole) {
@@ -3082,7 +3137,7 @@ func BenchmarkIdle(b *testing.B) {
 		}
 		return kilobytes
 	}
-	p := serve(b, file.String())
+	p := startProgram(b, file.String())
 	before := resident(p.cmd.Process.Pid)
 	var lines sync.WaitGroup
 	for i := 0; i < b.N; i++ {

@@ -4,19 +4,22 @@
 //	go run ./client <host:port>        talk to another server
 //	printf 'alice\npassword123\n/users\n/quit\n' | go run ./client
 //
-// Two goroutines copy, one in each direction, because either side may have something to say at any
-// time:
+// Two goroutines copy, one in each direction, because either side may have something to say at
+// any time:
 //
 //	keyboard --> send --> connection --> show --> screen
 //
-// It is over when the server closes the connection. The exit status is 0 then, and 1 if the server
-// could not be reached, the login failed or the connection broke.
+// It is over when the server closes the connection. The exit status is 0 then, 1 if the server
+// could not be reached, the login failed or the connection broke, and 2 if the command line is
+// wrong.
 //
 // Of the protocol it knows how a login ends, and nothing else: a server that learns a new command
-// needs no new client. It ends each message with a newline, because the terminal sends whole lines.
+// needs no new client. It ends each message with a newline, because the terminal sends whole
+// lines.
 //
-// SHORTCUT: the password can be seen while it is typed, and a line that arrives meanwhile is shown
-// in the middle of what is being typed. A real client takes the terminal out of its line mode.
+// SHORTCUT: the password can be seen while it is typed, and a line that arrives meanwhile is
+// shown in the middle of what is being typed. A real client takes the terminal out of its line
+// mode.
 package main
 
 import (
@@ -27,8 +30,8 @@ import (
 	"strings"
 )
 
-// main connects, starts the copying from the keyboard, and copies to the screen until it is over. That
-// decides, not the end of the input: who pipes commands in wants to see the answers.
+// main connects, starts the copying from the keyboard, and copies to the screen until it is over.
+// That decides, not the end of the input: who pipes commands in wants to see the answers.
 func main() {
 	args := append(os.Args, "127.0.0.1:12345") // without an argument, args[1] is this
 	if _, _, err := net.SplitHostPort(args[1]); err != nil || len(os.Args) > 2 {
@@ -52,17 +55,19 @@ func main() {
 	}
 }
 
-// send copies standard input to the server. At its end only the sending side is closed: the server
-// sees that no more commands will come, and its answers to the last of them still arrive. An error
-// is not reported here, because it means that the connection is gone, and show sees that too.
+// send copies standard input to the server. At its end only the sending side is closed: the
+// server sees that no more commands will come, and its answers to the last of them still arrive.
+// An error is not reported here, because it means that the connection is gone, and show sees that
+// too.
 func send(conn *net.TCPConn) {
 	io.Copy(conn, os.Stdin)
 	conn.CloseWrite()
 }
 
-// show copies what the server sends to standard output, prompts without a newline too, and returns
-// when the server has closed the connection. login is what was said up to the welcome and a little
-// further: how the login went is in it, for a read may bring any part of a line.
+// show copies what the server sends to standard output, prompts without a newline too, and
+// returns when the server has closed the connection. login is all that came until the welcome was
+// complete; how the login went is in it. It is collected because one read may bring only part of
+// a line.
 func show(conn net.Conn) (login string, err error) {
 	piece := make([]byte, 4096)
 	for err == nil {
@@ -79,7 +84,8 @@ func show(conn net.Conn) (login string, err error) {
 	return login, err
 }
 
-// fail ends the program with a line on standard error, apart from what the server said, and status 1.
+// fail ends the program with a line on standard error, apart from what the server said, and
+// status 1.
 func fail(why ...any) {
 	fmt.Fprintln(os.Stderr, why...)
 	os.Exit(1)
