@@ -1555,20 +1555,28 @@ func TestTricklingClients(t *testing.T) {
 	t.Parallel()
 	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
 	const trickling = 200 // 40 s, if each were waited for
-	var receivers []*client
-	conns := pairs(t, trickling+1)
-	for i, pair := range conns {
-		r := &client{conn: pair[1].(*net.TCPConn), queue: make(chan *string, 1), done: make(chan struct{})}
-		if receivers = append(receivers, r); i < trickling {
-			c.r.send("fills the queue\n", r)
-		}
+	conns := pairs(t, trickling+2)
+	var clients []*client
+	for _, pair := range conns {
+		client := &client{conn: pair[1].(*net.TCPConn), queue: make(chan *string, 1), done: make(chan struct{})}
+		clients = append(clients, client)
 		go func() { // does what a writer does when its connection is closed
-			r.conn.Read(make([]byte, 1))
-			close(r.done)
+			client.conn.Read(make([]byte, 1))
+			close(client.done)
 		}()
 	}
+	// One of them has room after all, while a message waits for it. It must not be dropped, now or later.
+	late, punctual := clients[trickling], clients[trickling+1]
+	c.r.send("fills the queue\n", append(clients[:trickling:trickling], late)...)
+	go func() {
+		<-punctual.queue // the message has found the other queue full before
+		<-late.queue
+	}()
+	if n := c.r.send("waits for room\n", late, punctual); n != 2 {
+		t.Errorf("%d took the line, want 2", n)
+	}
 	took := make(chan int)
-	go func() { took <- c.r.send("one message\n", receivers...) }()
+	go func() { took <- c.r.send("one message\n", append(clients[:trickling:trickling], punctual)...) }()
 	select {
 	case n := <-took:
 		if n != 1 {
@@ -1583,9 +1591,10 @@ func TestTricklingClients(t *testing.T) {
 			t.Fatalf("client %d got %v, want the end of its connection", i, err)
 		}
 	}
-	conns[trickling][1].Write([]byte("."))
-	if _, err := conns[trickling][0].Read(make([]byte, 1)); err != nil {
-		t.Errorf("the client that has room was cut off: %v", err)
+	for _, pair := range conns[trickling:] {
+		if _, err := pair[1].Write([]byte(".")); err != nil {
+			t.Errorf("a client that had room was dropped: %v", err)
+		}
 	}
 }
 
