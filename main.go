@@ -141,7 +141,7 @@ type client struct {
 	lines  bool            // whether a newline has come (see receive)
 	groups map[string]bool // the groups that it is in
 
-	queue chan *string  // lines for the writer, each with its newline (R4)
+	queue chan *string  // lines for the writer, with their newlines; they never change (R4)
 	done  chan struct{} // closed when the writer has ended (R4)
 }
 
