@@ -87,7 +87,8 @@ const (
 	maxMessage = 1024
 
 	// maxGroupName, in bytes, is short because every message to a group repeats its name to each
-	// member, and every list of groups to each who asks.
+	// member, and every list of groups to each who asks. A tenth would not take "CS425-A1"; a
+	// name of ten times as much could fill most of a message.
 	maxGroupName = 64
 
 	// queueLength, in lines, is how far a client may fall behind before others wait for it. With
@@ -146,7 +147,7 @@ type client struct {
 }
 
 // A command is a row of the table in newServer: how it is typed, and the function that carries it
-// out. That name and text begin with a blank makes a usage line of the three put together.
+// out. name and text begin with a blank, so that word+name+text is the usage line.
 type command struct {
 	word, name, text, help string // "/msg", " <username>", " <message>"; name or text may be missing
 	member                 bool   // only for members of the group that is named
@@ -268,7 +269,8 @@ func (s *server) stop(listener net.Listener) {
 }
 
 // A dailyFile is what the log is written to: the console, and one file a day in the folder logs.
-// A line tells what happened to whom, and from which address. None holds a password or a message.
+// A line about a client tells what happened to whom, and from which address. None holds a
+// password or a message.
 type dailyFile struct{ file *os.File }
 
 // Write writes a line of the log. Only log.Logger calls it, under a mutex of its own, so this
@@ -383,7 +385,7 @@ func (s *server) knows(name, secret string) bool { return secret != "" && s.pass
 func (s *server) chat(c *client) {
 	s.log.Printf("INFO %s logged in from %v", c.name, c.conn.RemoteAddr())
 	others, open := s.add(c, everyone, true) // before the writer: who sees the welcome is in
-	go s.write(c)                            // ends with the empty line below, or a failed write (R4)
+	go s.write(c)                            // ends with the empty string below, or a failed write (R4)
 	s.send(c.name+" has joined the chat.\n", others...)
 	for message, reply, err := "", "", error(nil); open && err == nil && reply != goodbye; {
 		message, err = s.receive(c)
@@ -495,8 +497,8 @@ func validName(name string) bool {
 // client that does not read is given up, in one of two ways: its writer closes the connection
 // when one Write takes slowTimeout, and a sender that finds the queue full waits, but for
 // slowTimeout at most, and then closes it. Either way its session sees the end and cleans up
-// (R5). Only those who write to it wait. A client that takes a batch every few seconds is never
-// dropped, and slows them all the same: it reads.
+// (R5). Only those who write to it wait. A client that takes a batch every few seconds is mostly
+// not dropped, but it slows those who write to it.
 
 // send puts a line into the queues of the receivers and returns how many took it. The caller must
 // not hold the lock (R1). Lines of one session reach each receiver in the order sent. The text is
@@ -534,11 +536,12 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 }
 
 // write is the writer of a client, a goroutine (R3). It waits for lines, and for the client to
-// take them. It puts the lines that are in the queue, up to maxBatch, into one Write: the system
-// call is what costs, and a call for many lines costs hardly more than a call for one. If a Write
-// takes longer than slowTimeout, the client does not read, and is dropped (R5): the session then
-// finds its connection closed. If send has dropped it, the Write fails at once, as one on a
-// closed connection. If only the last Write fails, the client was leaving anyway.
+// take them. It puts the lines that are in the queue, until they are maxBatch or more, into one
+// Write: the system call is what costs, and a call for many lines costs hardly more than a call
+// for one. If a Write takes longer than slowTimeout, the client reads too slowly or not at all,
+// and is dropped (R5): the session then finds its connection closed. If send has dropped it, the
+// Write fails at once, as one on a closed connection. If only the last Write fails, the client
+// was leaving anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	for batch, last, err := []byte{}, false, error(nil); !last && err == nil; {
@@ -618,10 +621,10 @@ func without(members []*client, c *client) []*client {
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command is a function of the session that carries it out, of a name and of a text; it has
-// both if its row in newServer says so, and returns the reply. None may be called with the lock
-// held; those that need it take it themselves. Those that write to others may wait as send does,
-// and the counts in their replies are those of send: of queues that the message really went into.
+// Each command is a function. It gets the client who typed it, a name and a text ("" where its
+// row in newServer has none), and returns the reply. None may be called with the lock held; those
+// that need it take it themselves. Those that write to others may wait as send does, and the
+// counts in their replies are those of send: of queues that the message really went into.
 //
 // A refusal begins with "Error: " and has the word "not" or "exist" in it, or shows how the
 // command is used. A reply to what worked has none of fail, error, exist, not, but for names that

@@ -6,12 +6,12 @@
 //	go test -run TestAssignment -v ./           grade: the 37 cases of the assignment and their marks
 //	go test -run '^$' -bench . -benchmem ./     measure
 //
-// The seam. start starts a server in this process and returns its address, and what a client says
-// and hears there is what the tests judge. They reach inside only where no wire does: to make limits
-// short, buffers small and queues full, to stop the server, to turn the log's day, to count what is left
-// of clients that are gone, and to fuzz.
-// startProgram starts the server as a program of its own, where that matters: for the users file, the command
-// line, signals, logs, memory. launch starts any server that is to be graded.
+// The seam. start starts a server in this process and returns its address, and what a client says and
+// hears there is what the tests judge. They reach inside only where no wire does: to make limits short or
+// long, buffers small and queues full, to stop the server, to turn the log's day, to count what is left
+// of clients that are gone, and to fuzz. startProgram and run start the programs as a user does, where
+// that matters: for the users file, the command line, signals, logs, memory. launch starts another
+// server, to grade it.
 //
 // The table. Most tests are conversations, a row for each thing that is said, > or heard, <:
 //
@@ -34,7 +34,7 @@
 // is taken from nothing happening for a while (TestLeaving, TestStoppingWithStuckClient).
 //
 // Grading. TestAssignment plays what the course graded and adds up the marks, for this server or,
-// with flags, for any other. Nothing of it but launch knows this package.
+// with flags, for any other. Of its code, only the call of start in TestAssignment knows this package.
 //
 // In the order of the file: the seam and the peers, commands, login, framing, the program, hostile
 // clients, fuzzing, grading, benchmarks.
@@ -798,7 +798,7 @@ func TestLoginEverySplit(t *testing.T) {
 	}
 }
 
-// Bytes that come one at a time make the same messages, whatever the time between them.
+// Bytes that come one at a time make the same messages, if, in the login, less than the pause is between them.
 func TestLoginByteByByte(t *testing.T) {
 	t.Parallel()
 	for _, gap := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
@@ -904,6 +904,16 @@ func TestHalfALine(t *testing.T) {
 			bob.end()
 		})
 	}
+}
+
+// The server says at once that no more will come, whatever time it gives the client to stop sending.
+func TestEndIsSaid(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = time.Hour })}
+	p := c.login("alice")
+	p.say("/quit")
+	p.hear("Goodbye!")
+	p.end()
 }
 
 // A client that has said goodbye but does not close its side is closed all the same.
@@ -1662,7 +1672,7 @@ func TestLateReader(t *testing.T) {
 	}
 }
 
-// A client that asks and does not listen is dropped. Its queue bounds what it has cost until then.
+// A client that asks and does not listen is dropped.
 func TestNeverReads(t *testing.T) {
 	t.Parallel()
 	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 500 * time.Millisecond })}
@@ -2139,7 +2149,7 @@ func FuzzCommand(f *testing.F) {
 //
 // The grader talks as the course's own client does: it sends each message in one piece without a
 // newline. And it judges as the course did, by words anywhere in what a client was sent, in upper or
-// lower case. It assumes nothing else: no line ends, no answers to commands, no notices.
+// lower case. It assumes no line ends and no notices, and waits for the answer to a command only where the case judges it.
 
 var (
 	gradeAddr  = flag.String("addr", "127.0.0.1:12345", "TestAssignment: grade the server at this address")

@@ -11,7 +11,7 @@
 //
 // It is over when the server closes the connection. The exit status is 0 then, 1 if the server
 // could not be reached, the login failed or the connection broke, and 2 if the command line is
-// wrong.
+// wrong. (go run has an exit status of its own.)
 //
 // Of the protocol it knows how a login ends, and nothing else: a server that learns a new command
 // needs no new client. It ends each message with a newline, because the terminal sends whole
@@ -57,8 +57,8 @@ func main() {
 
 // send copies standard input to the server. At its end only the sending side is closed: the
 // server sees that no more commands will come, and its answers to the last of them still arrive.
-// An error is not reported here, because it means that the connection is gone, and show sees that
-// too.
+// An error in writing is not reported here: the connection is gone, and show sees that too. One
+// in reading is the end of the input.
 func send(conn *net.TCPConn) {
 	io.Copy(conn, os.Stdin)
 	conn.CloseWrite()
