@@ -2061,6 +2061,7 @@ func (c *choppy) Read(b []byte) (int, error) {
 func FuzzFraming(f *testing.F) {
 	f.Add("alice\npassword123\n/users\n", []byte{0, 4, 1})
 	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{1, 0, 0, 0})
+	f.Add("a\n\r", []byte{})
 	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
 	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
 	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
@@ -2084,8 +2085,9 @@ func FuzzFraming(f *testing.F) {
 		}
 		var want []string // and they are what lies between the newlines
 		for _, line := range strings.SplitAfter(stream, "\n") {
-			if line != "" {
-				want = append(want, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"))
+			message := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+			if message != "" || strings.HasSuffix(line, "\n") { // a blank one without its newline is none
+				want = append(want, message)
 			}
 		}
 		if len(want) != len(whole) {
