@@ -448,11 +448,11 @@ func (s *server) receive(c *client) (string, error) {
 	return text, err
 }
 
-// firstCommand returns the length of the first of the commands in text that a raw client sent and
-// TCP glued together, as in "/create_group a/create_group b". Another command begins where the
-// word of one that takes arguments, with a blank behind it, follows a character that is no blank.
-// A message that has such a place in it is cut in two: that cannot be told apart, and is what
-// newlines are for.
+// firstCommand returns the first of the commands in text that a raw client sent and TCP glued
+// together, as in "/create_group a/create_group b". Another command begins where the word of one
+// that takes arguments, with a blank behind it, follows a character that is no blank. A message
+// that has such a place in it is cut in two: that cannot be told apart, and is what newlines are
+// for.
 func (s *server) firstCommand(text string) string {
 	for i := 1; i < len(text); i++ {
 		for _, cmd := range s.commands {
