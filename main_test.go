@@ -116,7 +116,7 @@ func start(t testing.TB, change ...func(*server)) running {
 	t.Helper()
 	logs := new(logBuffer)
 	s := newServer(users(), log.New(logs, "", log.LstdFlags))
-	s.pause = 50 * time.Millisecond
+	s.refusalDelay, s.silence, s.acceptPause = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	for _, f := range change {
 		f(s)
 	}
@@ -497,8 +497,14 @@ func TestConversations(t *testing.T) {
 			alice > /broadcast ` + "\xff\xfe" + `z
 			alice < Message sent to 1 user.
 			bob < [alice][Broadcast]: ` + "\ufffd\ufffdz" + `
+			alice > /msg bob ` + "a\u2028b\u2029c\u202ed\u2066e\u061cf\u200eg" + `
+			alice < Message sent to bob.
+			bob < [alice]: ` + "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg" + `
+			alice > /msg bob ` + "\u200b\ufeff\u00a0👩\u200d🔬" + `
+			alice < Message sent to bob.
+			bob < [alice]: ` + "\u200b\ufeff\u00a0👩\u200d🔬" + `
 			alice > /create_group a` + "\x1b" + `
-			alice < Error: not a name for a group: 64 bytes at most, no [ or ].
+			alice < Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters.
 			alice > /msg ` + "b\x00b" + ` x
 			alice < Error: ` + "b\ufffdb" + ` is not online. Who is: /users`},
 		{"help", `
@@ -537,7 +543,7 @@ func refusalWord(line string) bool {
 // and that the session goes on.
 func TestRefusals(t *testing.T) {
 	const (
-		badName = "Error: not a name for a group: 64 bytes at most, no [ or ]."
+		badName = "Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters."
 		tooLong = "Error: a message may not be longer than 1024 bytes."
 	)
 	unknown := func(word string) string {
@@ -576,15 +582,21 @@ func TestRefusals(t *testing.T) {
 			{"/msg Bob hi", "Error: Bob is not online. Who is: /users"},
 			{"/join_group none", "Error: group none does not exist. To start it: /create_group none"},
 			{"/join_group Bobs", "Error: group Bobs does not exist. To start it: /create_group Bobs"},
-			{"/leave_group none", "Error: you are not a member of group none. To join it: /join_group none"},
+			{"/leave_group none", "Error: group none does not exist. To start it: /create_group none"},
 			{"/leave_group bobs", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
-			{"/group_msg none hi", "Error: you are not a member of group none. To join it: /join_group none"},
+			{"/group_msg none hi", "Error: group none does not exist. To start it: /create_group none"},
 			{"/group_msg bobs hi", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
 			{"/create_group bobs", "Error: group bobs exists already. To join it: /join_group bobs"},
 			{"/create_group [x", badName},
 			{"/create_group x]", badName},
 			{"/create_group x\x7f", badName},
 			{"/create_group x\ufffd", badName},
+			{"/create_group \u200b", badName},
+			{"/create_group a\u00a0b", badName},
+			{"/create_group \ufeffcs", badName},
+			{"/create_group cs\u200b", badName},
+			{"/create_group cs\u202e", badName},
+			{"/create_group x\xff", badName},
 			{"/create_group " + strings.Repeat("x", 65), badName},
 			{"/msg bob " + strings.Repeat("x", 1024-9+1), tooLong},
 			{strings.Repeat("x", 1025), tooLong},
@@ -647,7 +659,6 @@ func TestLogin(t *testing.T) {
 		{"blank name", []string{"\n\n"}, failed},
 		{"blank name, a password", []string{"\npassword123\n"}, failed},
 		{"no password", []string{"alice\n"}, failed},
-		{"nothing", []string{""}, failed},
 		{"too much, raw", []string{"alice", strings.Repeat("x", 3000)}, failed},
 		{"a name that is too long", []string{strings.Repeat("x", 10000) + "\n", "y\n"}, failed},
 	} {
@@ -657,9 +668,6 @@ func TestLogin(t *testing.T) {
 			p := c.connect("somebody")
 			p.prompt("Enter username: ")
 			p.send(tc.pieces[0])
-			if tc.pieces[0] == "" {
-				p.conn.CloseWrite()
-			}
 			p.prompt("Enter password: ")
 			for i, piece := range tc.pieces[1:] {
 				if i > 0 {
@@ -687,7 +695,7 @@ func TestLogin(t *testing.T) {
 func TestLoginRightPasswordDoesNotWait(t *testing.T) {
 	t.Parallel()
 	eachKind(t, func(t *testing.T, raw bool) {
-		c := &talk{TB: t, r: start(t, func(s *server) { s.pause = time.Hour }), raw: raw}
+		c := &talk{TB: t, r: start(t, func(s *server) { s.silence, s.refusalDelay = time.Hour, time.Hour }), raw: raw}
 		c.login("alice").fence()
 	})
 }
@@ -701,7 +709,7 @@ func TestLoginWrongPasswordWaits(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%q", pieces), func(t *testing.T) {
 			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.pause = pause })}
+			c := &talk{TB: t, r: start(t, func(s *server) { s.refusalDelay = pause })}
 			p := c.connect("somebody")
 			p.prompt("Enter username: ")
 			before := time.Now() // the server asks, and its pause begins, after this
@@ -725,7 +733,7 @@ func TestLoginTwice(t *testing.T) {
 		c := &talk{TB: t, r: start(t), raw: raw}
 		alice := c.login("alice")
 		for _, tc := range [][2]string{
-			{"password123", "Authentication failed: alice is logged in already."},
+			{"password123", "Authentication failed: this user is logged in already."},
 			{"wrong", "Authentication failed."}, // who does not know the password is not told who is online
 		} {
 			second := c.connect("second")
@@ -763,6 +771,7 @@ func TestLoginTimeout(t *testing.T) {
 				p.hear("Welcome to the chat server!")
 				late := c.connect("late")
 				late.prompt("Enter username: ")
+				late.hear("Authentication failed: no login within 2 seconds.")
 				late.end()
 				p.name = "alice"
 				p.fence()
@@ -772,6 +781,7 @@ func TestLoginTimeout(t *testing.T) {
 			if typed != "" {
 				p.prompt("Enter password: ")
 			}
+			p.hear("Authentication failed: no login within 0 seconds.")
 			p.end()
 		})
 	}
@@ -784,7 +794,7 @@ func TestLoginEverySplit(t *testing.T) {
 		"alice\npassword123\n/users\n/msg alice hi\n/quit\n",
 		"alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n",
 	} {
-		r := start(t, func(s *server) { s.pause = patience })
+		r := start(t, func(s *server) { s.silence = patience })
 		c := &talk{TB: t, r: r}
 		for cut := 1; cut <= len(stream); cut++ {
 			p := c.connect(fmt.Sprint("cut at ", cut))
@@ -804,7 +814,7 @@ func TestLoginByteByByte(t *testing.T) {
 	for _, gap := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
 		t.Run(gap.String(), func(t *testing.T) {
 			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.pause = patience })}
+			c := &talk{TB: t, r: start(t, func(s *server) { s.silence = patience })}
 			p := c.connect("alice")
 			for _, b := range []byte("alice\npassword123\n/users\n") {
 				time.Sleep(gap) // not to wait for anything: this is the speed at which alice types
@@ -840,12 +850,12 @@ func TestLoginWelcomeFirst(t *testing.T) {
 // Who sends more than any password is refused without waiting for the rest of it.
 func TestLoginTooMuch(t *testing.T) {
 	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.pause = time.Hour })}
+	c := &talk{TB: t, r: start(t, func(s *server) { s.silence, s.refusalDelay = time.Hour, time.Hour })}
 	p := c.connect("somebody")
 	p.prompt("Enter username: ")
 	p.send("alice")
 	p.prompt("Enter password: ")
-	p.send(strings.Repeat("x", 3000))
+	p.send(strings.Repeat("x", 5000))
 	c.until("the refusal is logged", func() bool {
 		return strings.Contains(c.r.logs.String(), "WARN login of alice from ")
 	})
@@ -986,6 +996,7 @@ func TestFramingRaw(t *testing.T) {
 		{"no glue without a blank", "/msg alice see/msgs", []string{"[alice]: see/msgs", "Message sent to alice."}},
 		{"no glue before a command without arguments", "/create_group a/users", []string{"Group a/users created."}},
 		{"nor with a blank behind it", "/msg alice a/users b", []string{"[alice]: a/users b", "Message sent to alice."}},
+		{"a line that is too long", strings.Repeat("x", 3000), []string{"Error: a message may not be longer than 1024 bytes."}},
 		{"a newline makes a line client", "/users\n/msg alice x/msg alice y\n",
 			[]string{"Online users (1): alice", "[alice]: x/msg alice y", "Message sent to alice."}},
 	} {
@@ -1141,6 +1152,7 @@ func TestUsersFile(t *testing.T) {
 		{"a control character in the name", "al\x01ice:x\n", "users.txt:1:"},
 		{"a control character beyond ASCII", "al\u0085ice:x\n", "users.txt:1:"},
 		{"a name that is not UTF-8", "al\xe9:x\n", "users.txt:1:"},
+		{"a space that cannot be seen", "al\u00a0ice:x\n", "users.txt:1:"},
 		{"a bracket", "[alice:x\n", "users.txt:1:"},
 		{"the other bracket", "ali]ce:x\n", "users.txt:1:"},
 		{"twice", "alice:x\nbob:y\nalice:z", "users.txt:3:"},
@@ -1211,7 +1223,7 @@ func TestCommandLine(t *testing.T) {
 
 // A signal ends the server, politely to all.
 func TestStopping(t *testing.T) {
-	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			p := startProgram(t, twoUsers)
@@ -1233,7 +1245,7 @@ func TestStopping(t *testing.T) {
 			if _, err := net.Dial("tcp", p.r.addr); err == nil {
 				t.Error("somebody still accepts connections")
 			}
-			if !strings.Contains(p.logs.String(), "INFO stopping") {
+			if !strings.Contains(p.logs.String(), "INFO stopped") {
 				t.Errorf("the log is %q, want it to tell of the stop", p.logs)
 			}
 		})
@@ -1256,11 +1268,8 @@ func TestStoppingLetsNobodyIn(t *testing.T) {
 		t.Error("the server still listens")
 	}
 	late.say("qwerty456")
-	for _, line := range late.hearAll() {
-		if line != "Welcome to the chat server!" {
-			late.fail("heard %q", line)
-		}
-	}
+	late.hear("Authentication failed: the server is shutting down.")
+	late.end()
 }
 
 // hearAll returns the lines until the end of the connection.
@@ -1305,24 +1314,25 @@ func TestLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		file = append(file, part...)
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v (%v), want rw for its owner alone", name, info.Mode(), err)
+		}
 	}
 	text, address := string(file), `127\.0\.0\.1:\d+`
 	for _, want := range []string{
 		`INFO serving 2 users on ` + address,
 		`INFO alice logged in from ` + address,
-		`INFO group cs created by alice from ` + address,
 		`WARN login of alice from ` + address + ` failed`,
 		`WARN login of an unknown user from ` + address + ` failed`,
-		`WARN login of alice from ` + address + ` failed: alice is logged in already`,
+		`WARN login of alice from ` + address + ` failed: this user is logged in already`,
 		`INFO alice logged out from ` + address,
-		`INFO group cs is gone`,
-		`INFO stopping: terminated`,
+		`INFO stopped: terminated`,
 	} {
 		if !regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ` + want + `$`).MatchString(text) {
 			t.Errorf("no line %q in the log:\n%s", want, text)
 		}
 	}
-	for _, secret := range []string{"secret", "password123", "qwerty456", "wr0ng", "passw0rd"} {
+	for _, secret := range []string{"secret", "password123", "qwerty456", "wr0ng", "passw0rd", "group"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q is in the log:\n%s", secret, text)
 		}
@@ -1332,39 +1342,74 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// Not parallel: while it runs, its folder is the current one.
-func TestLogFileForEachDay(t *testing.T) {
-	old, err := os.Getwd()
-	if err != nil {
+// If the log file cannot be opened, the server does not start.
+func TestNoLogFile(t *testing.T) {
+	t.Parallel()
+	server, _ := build(t)
+	cmd := inFolder(t, twoUsers, server, "127.0.0.1:0")
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "logs"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chdir(t.TempDir()); err != nil {
-		t.Fatal(err)
+	_, stderr, status := run(t, cmd)
+	if status != 1 || !strings.Contains(stderr, "cannot open the log file: open logs/") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("exit status %d, standard error %q, want 1 and one line", status, stderr)
 	}
-	defer os.Chdir(old)
-	console := os.Stderr
-	defer func() { os.Stderr = console }()
-	os.Stderr, err = os.Create("console")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &dailyFile{}
-	for i, line := range []string{"2025/12/31 23:59:59 INFO a\n", "2026/01/01 00:00:00 INFO b\n", "2026/01/01 00:00:01 INFO c\n"} {
-		if i == 2 {
-			d = &dailyFile{} // as after a restart
-		}
-		if n, err := d.Write([]byte(line)); n != len(line) || err != nil {
-			t.Errorf("Write(%q) = %d, %v", line, n, err)
-		}
-	}
-	for name, want := range map[string]string{
-		"logs/2025-12-31.log": "2025/12/31 23:59:59 INFO a\n",
-		"logs/2026-01-01.log": "2026/01/01 00:00:00 INFO b\n2026/01/01 00:00:01 INFO c\n",
-		"console":             "2025/12/31 23:59:59 INFO a\n2026/01/01 00:00:00 INFO b\n2026/01/01 00:00:01 INFO c\n",
-	} {
-		if got, err := os.ReadFile(name); string(got) != want || err != nil {
-			t.Errorf("%s holds %q (%v), want %q", name, got, err, want)
-		}
+}
+
+// Whatever happens to the console, the chat goes on, and a signal ends the server politely.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"gone", "stopped"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			path, _ := build(t)
+			near, far, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := inFolder(t, twoUsers, path, "127.0.0.1:0")
+			cmd.Stderr = far
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { cmd.Process.Kill(); near.Close(); far.Close() })
+			first, err := bufio.NewReader(near).ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr := first[strings.LastIndex(first, " ")+1 : len(first)-1]
+			c := &talk{TB: t, r: running{server: &server{passwords: users()}, addr: addr}}
+			alice := c.login("alice")
+			if what == "gone" {
+				near.Close()
+				far.Close()
+				c.login("bob").say("/quit") // two lines of the log
+				alice.hear("bob has joined the chat.", "bob has left the chat.")
+			} else { // fill the pipe, so that the next line of the log has to wait
+				fd := int(far.Fd())
+				syscall.SetNonblock(fd, true)
+				for _, piece := range []string{kilo, "."} {
+					for err = nil; err == nil; {
+						_, err = syscall.Write(fd, []byte(piece))
+					}
+				}
+				syscall.SetNonblock(fd, false)
+			}
+			alice.fence()
+			signalled := time.Now()
+			cmd.Process.Signal(syscall.SIGTERM)
+			alice.hear("Server is shutting down.")
+			alice.end()
+			timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+			cmd.Wait()
+			timer.Stop()
+			if status := cmd.ProcessState.ExitCode(); status != 0 {
+				t.Errorf("exit status %d, want 0", status)
+			}
+			if took := time.Since(signalled); took > 3*time.Second {
+				t.Errorf("it took %v to stop, want 3 s at most", took)
+			}
+		})
 	}
 }
 
@@ -1380,7 +1425,7 @@ func TestClient(t *testing.T) {
 		{"input ends", "alice\npassword123\n/users\n", welcome + "Online users (1): alice\n", "", 0},
 		{"input ends without a newline", "alice\npassword123\n/users", welcome + "Online users (1): alice\n", "", 0},
 		{"wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
-		{"no input", "", prompts + "Authentication failed.\n", "", 1},
+		{"no input", "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -1411,7 +1456,7 @@ func TestClient(t *testing.T) {
 		end        func(running)
 	}{
 		{"the server stops", "Server is shutting down.\n", 0, func(r running) { r.stop(r.listener) }},
-		{"the login takes too long", "", 1, nil},
+		{"the login takes too long", "Authentication failed: no login within 0 seconds.\n", 1, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) { // and the client's input goes on: it must not wait for that
 			t.Parallel()
@@ -1453,12 +1498,23 @@ func TestClient(t *testing.T) {
 
 // serverSide returns the server's end of a client that is online.
 func (r running) serverSide(name string) *client {
-	for _, c := range r.members(everyone) {
-		if c.name == name {
-			return c
-		}
-	}
-	return nil
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.online[name]
+}
+
+// count returns how many clients are online.
+func (r running) count() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.online)
+}
+
+// taken reports whether a name is in use.
+func (r running) isTaken(name string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.taken[name]
 }
 
 // stuck returns a peer that has logged in and reads nothing more. The system's buffers on both sides
@@ -1506,7 +1562,7 @@ func TestStuckClients(t *testing.T) {
 			go func() { // until the stuck ones are gone
 				defer close(gone)
 				reply := bufio.NewReader(sender.conn)
-				for c.r.serverSide("u0") != nil || len(c.r.members(everyone)) > 3+chatters {
+				for c.r.serverSide("u0") != nil || c.r.count() > 3+chatters {
 					said := time.Now()
 					fmt.Fprintf(sender.conn, "/broadcast %s\n", kilo)
 					for {
@@ -1568,7 +1624,7 @@ func TestTricklingClients(t *testing.T) {
 	conns := pairs(t, trickling+2)
 	var clients []*client
 	for _, pair := range conns {
-		client := &client{conn: pair[1].(*net.TCPConn), queue: make(chan *string, 1), done: make(chan struct{})}
+		client := &client{conn: pair[1].(*net.TCPConn), queue: make(chan string, 1), lastLine: make(chan string, 1), done: make(chan struct{})}
 		clients = append(clients, client)
 		go func() { // does what a writer does when its connection is closed
 			client.conn.Read(make([]byte, 1))
@@ -1608,6 +1664,93 @@ func TestTricklingClients(t *testing.T) {
 	}
 }
 
+// A client whose queue is full but moves on is not dropped because of another that is stuck.
+func TestBystander(t *testing.T) {
+	t.Parallel()
+	const slow = time.Second
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = slow })}
+	var both []*client
+	for _, pair := range pairs(t, 2) {
+		both = append(both, &client{conn: pair[1].(*net.TCPConn), queue: make(chan string, 1), done: make(chan struct{})})
+	}
+	stuck, busy := both[0], both[1]
+	go func() { // as a writer does whose connection is closed
+		stuck.conn.Read(make([]byte, 1))
+		close(stuck.done)
+	}()
+	c.r.send("fills the queue\n", stuck, busy)
+	stop := make(chan struct{})
+	go func() { // somebody else keeps the queue full
+		for c.r.send("from somebody else\n", busy) == 1 {
+		}
+	}()
+	go func() { // and its writer takes a line from time to time
+		for {
+			select {
+			case <-stop:
+				close(busy.done)
+				return
+			case <-time.After(slow / 10):
+				<-busy.queue
+			}
+		}
+	}()
+	if n := c.r.send("waits for room\n", stuck, busy); n != 1 {
+		t.Errorf("%d took the line, want the busy one alone", n)
+	}
+	if _, err := busy.conn.Write([]byte(".")); err != nil {
+		t.Errorf("the busy one was dropped: %v", err)
+	}
+	close(stop)
+}
+
+// All sessions end when the server stops, although one client does not read, and nothing follows the goodbye.
+func TestStoppingEndsAll(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = patience })}
+	stuck := c.stuck("u0")
+	alice, bob := c.login("alice"), c.login("bob")
+	alice.hear("bob has joined the chat.")
+	line, queue := kilo+"\n", c.r.serverSide("u0").queue
+	for full := false; !full; {
+		select {
+		case queue <- line:
+		case <-time.After(200 * time.Millisecond): // the writer does not take any more
+			full = true
+		}
+	}
+	for _, p := range []*peer{alice, bob} { // they chat as fast as they can
+		go func() {
+			for {
+				if _, err := io.WriteString(p.conn, "/msg alice hi\n/msg bob hi\n/users\n"); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	alice.hearUntil("[bob]: hi")
+	stopped := make(chan struct{})
+	go func() { c.r.stop(c.r.listener); close(stopped) }()
+	for _, p := range []*peer{alice, bob} {
+		all := p.hearAll()
+		if last := all[len(all)-1]; last != "Server is shutting down." {
+			t.Errorf("%s heard %q last", p.name, last)
+		}
+		for _, line := range all {
+			if strings.HasSuffix(line, " has left the chat.") {
+				t.Errorf("%s heard %q, although all are told that the server stops", p.name, line)
+			}
+		}
+	}
+	select {
+	case <-stopped:
+		t.Error("the server did not wait for the client that does not read")
+	default:
+	}
+	stuck.conn.Close()
+	<-stopped
+}
+
 // Who leaves cannot be written to any more as soon as others hear of it, but keeps the name until all
 // have: here until a client that does not read is given up.
 func TestLeaving(t *testing.T) {
@@ -1621,7 +1764,7 @@ func TestLeaving(t *testing.T) {
 	queue, line := c.r.serverSide(stuck.name).queue, kilo+"\n"
 	for full := false; !full; {
 		select {
-		case queue <- &line:
+		case queue <- line:
 		case <-time.After(200 * time.Millisecond): // the writer does not take any more
 			full = true
 		}
@@ -1636,7 +1779,7 @@ func TestLeaving(t *testing.T) {
 	second := c.connect("alice")
 	second.send("alice\npassword123\n")
 	second.prompt(prompts)
-	second.hear("Authentication failed: alice is logged in already.")
+	second.hear("Authentication failed: this user is logged in already.")
 	alice.end() // when all have heard of it
 	bob.hear("u0 has left the chat.")
 	c.login("alice")
@@ -1767,7 +1910,7 @@ func TestLivesLeaveNothing(t *testing.T) {
 				}
 				io.Copy(io.Discard, in) // until the name is free, or at once after a reset
 				conn.Close()
-				for late := time.Now().Add(patience); c.r.members(fmt.Sprintf(" u%d", w)) != nil; runtime.Gosched() {
+				for late := time.Now().Add(patience); c.r.isTaken(fmt.Sprintf("u%d", w)); runtime.Gosched() {
 					if time.Now().After(late) {
 						t.Errorf("the name u%d is not freed", w)
 						return
@@ -1783,8 +1926,90 @@ func TestLivesLeaveNothing(t *testing.T) {
 	c.until(fmt.Sprintf("there are %d goroutines and %d descriptors again", goroutines, open), func() bool {
 		return runtime.NumGoroutine() <= goroutines && descriptors() <= open
 	})
-	if len(c.r.groups) != 1 || len(c.r.members(everyone)) != 0 {
-		t.Errorf("groups are left: %v", c.r.groups)
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if len(c.r.groups)+len(c.r.online)+len(c.r.taken) != 0 {
+		t.Errorf("left are: groups %v, online %v, names %v", c.r.groups, c.r.online, c.r.taken)
+	}
+}
+
+// A stranger who connects and closes again leaves nothing: no line of the log, and nobody waits.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t, func(s *server) { s.refusalDelay = time.Hour })}
+	for i := 0; i < 200; i++ {
+		p := c.connect("stranger")
+		p.prompt("Enter username: ")
+		p.conn.CloseWrite()
+		p.end()
+	}
+	if logs := c.r.logs.String(); logs != "" {
+		t.Errorf("the log tells of them:\n%s", logs)
+	}
+}
+
+// A client that reads slowly, but without a pause, is not dropped, and gets all that it is sent, a flood
+// of messages or long lines: here a megabyte in a second, where a write may take half of that.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"messages", "lists"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 500 * time.Millisecond })}
+			bob, alice := c.login("bob"), c.login("alice")
+			bob.hear("alice has joined the chat.")
+			bob.conn.SetReadBuffer(256 << 10)
+			sender, said := alice, "/msg bob "+kilo+"\n"
+			if what == "lists" {
+				sender, said = bob, "/groups_users\n"
+				members := clients{}
+				for i := 0; i < 100000; i++ {
+					name := fmt.Sprint("u", i)
+					members[name] = &client{name: name}
+				}
+				c.r.mu.Lock()
+				c.r.groups["all"] = members
+				c.r.mu.Unlock()
+			}
+			go func() {
+				for i := 0; sender == alice || i < 10; i++ { // ten lists are enough
+					if _, err := io.WriteString(sender.conn, said); err != nil {
+						return // at the end of the test
+					}
+				}
+			}()
+			go io.Copy(io.Discard, alice.in)
+			piece := make([]byte, 10000)
+			bob.conn.SetReadDeadline(time.Now().Add(patience))
+			for total := 0; total < 6<<20; {
+				time.Sleep(10 * time.Millisecond) // not to wait for anything: bob is slow
+				n, err := bob.in.Read(piece)
+				total += n
+				if err != nil {
+					bob.fail("after %d bytes: %v. The log:\n%s", total, err, c.r.logs)
+				}
+			}
+		})
+	}
+}
+
+// What a command answers is queued line by line, so what a client can make the server hold is bounded.
+func TestLongList(t *testing.T) {
+	t.Parallel()
+	c := &talk{TB: t, r: start(t)}
+	p := c.stuck("alice")
+	for i := 0; i < 20000; i++ {
+		c.r.mu.Lock()
+		c.r.groups[fmt.Sprint("g", i)] = clients{"alice": c.r.online["alice"]}
+		c.r.mu.Unlock()
+	}
+	queue := c.r.serverSide("alice").queue
+	p.send("/groups_users\n/groups_users\n")
+	c.until("the queue is full", func() bool { return len(queue) == cap(queue) })
+	for range 100 {
+		if line := <-queue; strings.Count(line, "\n") != 1 {
+			c.fail("%.100q is in the queue, want a line", line)
+		}
 	}
 }
 
@@ -1800,6 +2025,7 @@ func TestSilentConnections(t *testing.T) {
 	alice.fence()
 	for _, p := range silent {
 		p.prompt("Enter username: ")
+		p.hear("Authentication failed: no login within 3 seconds.")
 		p.end()
 	}
 	alice.fence()
@@ -1835,7 +2061,7 @@ func TestLoginsAtOnce(t *testing.T) {
 	for _, line := range lines {
 		if line == welcome {
 			won++
-		} else if line != prompts+"Authentication failed: alice is logged in already.\n" {
+		} else if line != prompts+"Authentication failed: this user is logged in already.\n" {
 			t.Errorf("a second alice heard %q", line)
 		}
 	}
@@ -2065,12 +2291,11 @@ func FuzzFraming(f *testing.F) {
 	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
 	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
 	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
-	s := newServer(nil, log.New(io.Discard, "", 0))
 	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
 		messages := func(cuts []byte) (all []string) {
-			c := &client{in: bufio.NewReaderSize(&choppy{stream, cuts}, 2*maxMessage), lines: true}
+			in := &messageReader{in: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
 			for {
-				message, err := s.receive(c)
+				message, err := in.next()
 				if err == nil || message != "" {
 					all = append(all, message)
 				}
@@ -2113,19 +2338,17 @@ func FuzzCommand(f *testing.F) {
 		s := newServer(nil, log.New(io.Discard, "", 0))
 		var both [2]*client
 		for i, name := range []string{"alice", "bob"} {
-			c := &client{name: name, groups: map[string]bool{}, queue: make(chan *string, 10), done: make(chan struct{})}
-			c.conn = new(net.TCPConn)
-			s.add(c, " "+name, false)
-			s.add(c, everyone, true)
-			s.add(c, "cs", i > 0)
+			c := &client{name: name, queue: make(chan string, 30), conn: new(net.TCPConn)}
+			s.online[name], s.taken[name] = c, true
 			both[i] = c
 		}
 		alice, bob := both[0], both[1]
-		reply := s.execute(alice, message)
+		s.groups["cs"] = clients{"alice": alice, "bob": bob}
+		reply, _ := s.execute(alice, message)
 		s.send(reply+"\n", alice)
 		for _, c := range both {
 			for len(c.queue) > 0 {
-				line := *<-c.queue
+				line := <-c.queue
 				if !strings.HasSuffix(line, "\n") || !utf8.ValidString(line) {
 					t.Fatalf("%s gets %q, which is no line of UTF-8", c.name, line)
 				}
@@ -3001,16 +3224,16 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("floor, %d readers, through queues", readers), func(b *testing.B) {
 			var lines sync.WaitGroup
-			var queues []chan *string
+			var queues []chan string
 			for _, pair := range pairs(b, readers) {
-				queue := make(chan *string, queueLength)
+				queue := make(chan string, queueLength)
 				queues = append(queues, queue)
 				go sink(pair[0], &lines)
 				go func() {
 					var batch []byte
 					for line := range queue {
-						batch = append(batch, *line...)
-						if len(queue) == 0 || len(batch) >= maxBatch {
+						batch = append(batch, line...)
+						if len(queue) == 0 || len(batch) >= maxWrite {
 							pair[1].Write(batch)
 							batch = batch[:0]
 						}
@@ -3022,7 +3245,7 @@ func BenchmarkFanOut(b *testing.B) {
 				lines.Add(b.N * readers)
 				for i := 0; i < b.N; i++ {
 					for _, queue := range queues {
-						queue <- &line
+						queue <- line
 					}
 				}
 				lines.Wait()
