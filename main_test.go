@@ -43,6 +43,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -55,6 +56,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -1040,6 +1042,10 @@ var programs = sync.OnceValues(func() (paths [2]string, err error) {
 
 // TestMain removes what programs has built.
 func TestMain(m *testing.M) {
+	if mark := os.Getenv("CHAT_KEEPER"); mark != "" {
+		keep(mark, os.Args[1:])
+		return
+	}
 	code := m.Run()
 	os.RemoveAll(builtIn)
 	os.Exit(code)
@@ -2367,732 +2373,893 @@ func FuzzCommand(f *testing.F) {
 
 // ---- Grading: the 37 cases of the assignment, for this server or any other ----
 //
-// Without flags, each case gets a server of this package. With them, another program is graded:
+// Without flags, each case gets a server of this package. With -exec, it gets a server in any language,
+// which is started afresh for it; with -addr, all get one that runs already. TESTING.md tells how.
 //
-//	go test -run TestAssignment -v -args -addr 127.0.0.1:12345 -users path/to/users.txt
-//	go test -run TestAssignment -v -args -exec './server_grp' -dir path/to/submission
-//
-// The grader talks as the course's own client does: it sends each message in one piece without a
-// newline. And it judges as the course did, by words anywhere in what a client was sent, in upper or
-// lower case. It assumes no line ends and no notices, and waits for the answer to a command only where the case judges it.
+// The marks come from playing each case as the course did: a driver types lines into terminals, about
+// stepPause apart and whether or not anything was answered, and each terminal sends every line at once,
+// without a newline. A case that fails is played once more at leisure: the driver waits for each answer.
+// A server that passes only then is right, but takes what one read brings for one message.
 
 var (
-	gradeAddr  = flag.String("addr", "127.0.0.1:12345", "TestAssignment: grade the server at this address")
-	gradeUsers = flag.String("users", "", "TestAssignment: that server's users.txt (with -exec: the one in -dir)")
-	gradeExec  = flag.String("exec", "", "TestAssignment: start this command for each case, and kill it afterwards")
-	gradeDir   = flag.String("dir", ".", "TestAssignment: the folder that -exec runs in")
+	gradeAddr   = flag.String("addr", "", "TestAssignment: grade the server that runs at this `address`")
+	gradeExec   = flag.String("exec", "", "TestAssignment: start the server with this shell `command` for each case")
+	gradeDir    = flag.String("dir", "", "TestAssignment: the `folder` that -exec runs in; a pattern grades many")
+	gradeUsers  = flag.String("users", "", "TestAssignment: the `file` of at least 100 users that the server shall use")
+	gradeReport = flag.String("report", "", "TestAssignment: a `folder` to write grades.csv and a report for each submission into")
 )
 
-// gradePatience is how long the grader waits for words that should come. A mute server costs this once
-// for each case, which is less than a minute and a half in all.
-const gradePatience = 2 * time.Second
+// How long the grader waits.
+const (
+	stepPause  = 8 * time.Millisecond   // between two steps of the driver
+	shortPause = time.Millisecond       // the same in the two stress cases
+	startTime  = 10 * time.Second       // for a server to accept its first client
+	silence    = 2 * time.Second        // when nothing has come for so long, nothing more is waited for
+	hush       = 300 * time.Millisecond // when all that should come is there: for what should not come
+	portTime   = time.Minute            // for the port of a server that was killed to be free again
+)
 
-// A grade is one case while it is played.
-type grade struct {
-	number   int
-	addr     string
-	over     time.Time   // when all cases must have been played
-	accounts [][2]string // names and passwords that no case has used, if there are enough
-	few      bool        // there were fewer than the case asks for
-	mu       sync.Mutex
-	story    []string
-	clients  []*grader
+// A gradedCase is one case: its steps and its checks, divided by semicolons.
+//
+//	1 in            terminal 1 starts a client and types name and password of the first user
+//	4 in as 2       the same, but with the second user's name and password
+//	2 in wrong      the same, but with a wrong password
+//	5 opens         terminal 5 starts a client; nothing is typed
+//	1: /users       the line is typed into terminal 1
+//	wait 1 CS425    the driver waits until terminal 1 has shown CS425, or nothing more comes
+//	hurry           from here on, steps follow faster
+//
+//	1 2 have T1     terminals 1 and 2 have shown the text T1
+//	1 lacks T1      terminal 1 has not
+//	5 has 2 lines with left
+//
+// u1 and p1 stand for name and password of the first user, T1 for a text of several words, and REFUSAL
+// for any of the words fail, error, exist, not.
+type gradedCase struct {
+	name          string
+	marks         float64
+	steps, checks string
 }
 
-// A grader is one client in a case. Its mutex guards what came.
-type grader struct {
-	*grade
-	name, password string
-	conn           net.Conn
-	mu             sync.Mutex
-	came           string
-	ended          bool
-	news           chan struct{} // has a token when something came
-}
+// Beginnings that several cases share.
+const (
+	four       = "1 in; 2 in; 3 in; 4 in; "
+	joinCS425  = "wait 1 CS425; 2: /join_group CS425; 3: /join_group CS425; 4: /join_group CS425; "
+	oneGroup   = "1 in; 1: /create_group CS427; wait 1 CS427; "
+	fourGroups = oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; 3 in; 3: /create_group CS429; wait 3 CS429; " +
+		"4 in; 4: /create_group CS430; wait 4 CS430; 5 in; "
+)
 
-// A misgrade is how a case fails: it is panicked with, and caught where the case was started.
-type misgrade string
-
-// fail ends the case.
-func (g *grade) fail(format string, args ...any) { panic(misgrade(fmt.Sprintf(format, args...))) }
-
-// tell adds to the story that a failure shows.
-func (g *grade) tell(format string, args ...any) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.story = append(g.story, fmt.Sprintf(format, args...))
-}
-
-// group returns a name that no other case and no other run uses, without a word that refusals have.
-func (g *grade) group(i int) string {
-	return fmt.Sprintf("g%d-%d-%d", time.Now().UnixNano()/1e6%1e8, g.number, i)
-}
-
-// text returns what nobody else says.
-func (g *grade) text(what ...any) string {
-	return fmt.Sprintf("text-%d-%s", g.number, strings.Join(strings.Fields(fmt.Sprintln(what...)), "-"))
-}
-
-// dial returns a client that was asked for its user name.
-func (g *grade) dial(account [2]string) *grader {
-	conn, err := net.DialTimeout("tcp", g.addr, gradePatience)
-	if err != nil {
-		g.fail("%s cannot connect: %v", account[0], err)
+// assignment returns the cases.
+func assignment() []gradedCase {
+	return []gradedCase{
+		{"01_auth_valid_login", 1, "1 in", "1 has Welcome"},
+		{"02_auth_wrong_login", 1, "1 in wrong", "1 has failed"},
+		{"03_msg_to_user_offline", 1, "1 in; 1: /msg u9 T1", "1 has no"},
+		{"04_msg_to_user_online", 1, "1 in; 2 in; 1: /msg u2 T1", "2 has T1"},
+		{"05_broadcast_by_one", 1, four + "1: /broadcast T1", "2 3 4 have T1"},
+		{"06_group_create", 1, "1 in; 1: /create_group IITK", "1 has creat"},
+		{"07_group_create_twice", 1, "1 in; 1: /create_group IITK; 1: /create_group IITK", "1 has welcome; 1 has REFUSAL"},
+		{"08_group_join", 1, "1 in; 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425", "2 has join"},
+		{"09_group_join_missing", 1, "1 in; 2 in; 1: /create_group CS425; 2: /join_group CS888", "2 has welcome; 2 has REFUSAL"},
+		{"10_group_msg", 1, "1 in; 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; " +
+			"1: /group_msg CS425 T1", "2 has T1"},
+		{"11_group_msg_missing", 1, "1 in; 2 in; 1: /create_group CS425; 1: /group_msg CS888 T1", "1 has welcome; 1 has REFUSAL"},
+		{"12_group_leave", 1, "1 in; 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; 2: /leave_group CS425", "2 has left"},
+		{"13_group_msg_after_leave", 1, "1 in; 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; " +
+			"2: /leave_group CS425; 2: /group_msg CS425 T1", "2 has welcome; 2 has REFUSAL"},
+		{"14_auth_exit_and_return", 1.5, "1 in; 2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 in as 2; 1: /msg u2 T2", "4 has welcome; 4 has T2"},
+		{"15_msg_to_three", 1.5, four + "1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3", "2 3 4 have welcome; 2 has T1; 3 has T2; 4 has T3"},
+		{"16_msg_chain", 1.5, four + "1: /msg u2 T1; 2: /msg u3 T2; 3: /msg u4 T3; 4: /msg u1 T4",
+			"1 2 3 4 have welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
+		{"17_msg_both_ways", 1.5, "1 in; 2 in; 1: /msg u2 T1; 2: /msg u1 T2", "1 2 have welcome; 2 has T1; 1 has T2"},
+		{"18_broadcast_while_users_come_and_go", 1.5, four + "1: /broadcast T1; 5 in; 1: /broadcast T2; 1: /exit; 2: /broadcast T3",
+			"1 2 3 4 have welcome; 2 3 4 have T1; 2 3 4 5 have T2; 3 4 5 have T3; 1 lacks T3"},
+		{"19_broadcast_by_four", 1.5, four + "1: /broadcast T1; 2: /broadcast T2; 3: /broadcast T3; 4: /broadcast T4",
+			"1 2 3 4 have welcome; 2 3 4 have T1; 1 3 4 have T2; 1 2 4 have T3; 1 2 3 have T4"},
+		{"20_group_create_four", 1.5, four + "1: /create_group CS425; 1: /create_group CS426; 1: /create_group CS427; 1: /create_group CS428",
+			"1 has welcome; 1 has CS425; 1 has CS426; 1 has CS427; 1 has CS428"},
+		{"21_group_create_by_three", 1.5, four + "1: /create_group CS425; 1: /create_group CS426; 2: /create_group CS427; " +
+			"2: /create_group CS428; 3: /create_group CS429; 3: /create_group CS430",
+			"1 has welcome; 1 has CS425; 1 has CS426; 2 has CS427; 2 has CS428; 3 has CS429; 3 has CS430"},
+		{"22_group_join_four", 1.5, four + "2: /create_group CS427; 2: /create_group CS428; 3: /create_group CS429; 3: /create_group CS430; " +
+			"wait 2 CS428; wait 3 CS430; 1: /join_group CS427; 1: /join_group CS428; 1: /join_group CS429; 1: /join_group CS430",
+			"1 has welcome; 1 has CS427; 1 has CS428; 1 has CS429; 1 has CS430"},
+		{"23_group_join_by_four", 1.5, oneGroup + "2 in; 3 in; 4 in; 5 in; 2: /join_group CS427; 3: /join_group CS427; " +
+			"4: /join_group CS427; 5: /join_group CS427", "1 2 3 4 5 have welcome; 2 3 4 5 have CS427"},
+		{"24_group_msg_by_stranger", 1.5, oneGroup + "2 in; 3 in; 4 in; 5 in; 2: /group_msg CS427 T1; 2: /group_msg CS427 T2; " +
+			"2: /group_msg CS427 T3; 2: /group_msg CS427 T4",
+			"1 2 3 4 5 have welcome; 1 has CS427; 1 lacks T1; 1 lacks T2; 1 lacks T3; 1 lacks T4"},
+		{"25_group_msg_by_member", 1.5, oneGroup + "2 in; 3 in; 4 in; 5 in; 2: /join_group CS427; 2: /group_msg CS427 T1; " +
+			"2: /group_msg CS427 T2; 2: /group_msg CS427 T3; 2: /group_msg CS427 T4",
+			"1 2 3 4 5 have welcome; 1 has CS427; 1 has T1; 1 has T2; 1 has T3; 1 has T4"},
+		{"26_group_msg_to_four", 1.5, oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; 3 in; 3: /create_group CS429; " +
+			"4 in; 4: /create_group CS430; 5 in; 5: /join_group CS427; 5: /join_group CS428; 5: /join_group CS429; 5: /join_group CS430; " +
+			"5: /group_msg CS427 T1; 5: /group_msg CS428 T2; 5: /group_msg CS429 T3; 5: /group_msg CS430 T4",
+			"1 2 3 4 5 have welcome; 1 has CS427; 2 has CS428; 3 has CS429; 4 has CS430; 1 has T1; 2 has T2; 3 has T3; 4 has T4"},
+		{"27_group_msg_by_four", 1.5, fourGroups + "2: /join_group CS427; 3: /join_group CS427; 4: /join_group CS427; 5: /join_group CS427; " +
+			"2: /group_msg CS427 T1; 3: /group_msg CS427 T2; 4: /group_msg CS427 T3; 5: /group_msg CS427 T4",
+			"1 2 3 4 5 have welcome; 1 has CS427; 1 has T1; 1 has T2; 1 has T3; 1 has T4"},
+		{"28_group_leave_two_of_four", 1.5, fourGroups + "5: /join_group CS427; 5: /join_group CS428; 5: /join_group CS429; " +
+			"5: /join_group CS430; 5: /leave_group CS427; 5: /leave_group CS428",
+			"1 2 3 4 5 have welcome; 1 has CS427; 5 has 2 lines with left"},
+		{"29_group_leave_by_four", 1.5, fourGroups + "2: /join_group CS427; 3: /join_group CS427; 4: /join_group CS427; 5: /join_group CS427; " +
+			"2: /leave_group CS427; 3: /leave_group CS427; 4: /leave_group CS427; 5: /leave_group CS427",
+			"1 2 3 4 5 have welcome; 1 has CS427; 2 3 4 5 have left"},
+		{"30_group_leave_two_groups", 1.5, fourGroups + "2: /join_group CS427; 3: /join_group CS427; 4: /join_group CS428; 5: /join_group CS428; " +
+			"2: /leave_group CS427; 3: /leave_group CS427; 4: /leave_group CS428; 5: /leave_group CS428",
+			"1 2 3 4 5 have welcome; 1 has CS427; 2 3 4 5 have left"},
+		{"31_mixed_msg_and_broadcast", 2.5, "1 in; 1: /create_group CS427; 2 in; 2: /create_group CS428; 3 in; 3: /create_group CS429; " +
+			"4 in; 4: /create_group CS430; 1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 2: /broadcast T4",
+			"1 2 3 4 have welcome; 2 has T1; 3 has T2; 4 has T3; 1 3 4 have T4"},
+		{"32_mixed_msg_then_group", 2.5, four + "1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 1: /create_group CS425; " + joinCS425 +
+			"2: /group_msg CS425 T4; 2: /leave_group CS425",
+			"1 2 3 4 have welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2 3 4 have join; 1 3 4 have T4; 2 has left"},
+		{"33_mixed_broadcast_then_group", 2.5, four + "1: /broadcast T1; 1: /create_group CS425; " + joinCS425 +
+			"2: /group_msg CS425 T2; 2: /leave_group CS425",
+			"1 2 3 4 have welcome; 1 has CS425; 2 3 4 have T1; 2 3 4 have join; 1 3 4 have T2; 2 has left"},
+		{"34_mixed_group_with_msg", 2.5, four + "1: /create_group CS425; 2: /join_group CS425; 3: /join_group CS425; 4: /join_group CS425; " +
+			"wait 4 join; 1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 2: /group_msg CS425 T4; 2: /leave_group CS425",
+			"1 2 3 4 have welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2 3 4 have join; 1 3 4 have T4; 2 has left"},
+		{"35_mixed_broadcast_with_wrong_join", 2.5, four + "1: /create_group CS425; wait 1 CS425; 2: /broadcast T1; 3: /join_group CS888; " +
+			"2: /broadcast T2; 3: /join_group CS425; 2: /broadcast T3",
+			"1 2 3 4 have welcome; 1 has CS425; 1 3 4 have T1; 1 3 4 have T2; 1 3 4 have T3; 3 has join; 3 has REFUSAL"},
+		thousandGroups(),
+		fiftyLeave(),
 	}
-	c := &grader{grade: g, name: account[0], password: account[1], conn: conn, news: make(chan struct{}, 1)}
-	g.mu.Lock()
-	g.clients = append(g.clients, c)
-	g.mu.Unlock()
-	go c.read() // ends with the connection, which the end of the case closes
-	c.wait("to be asked for the user name", func(string) bool { return true })
-	return c
 }
 
-// read collects what comes. As the course's client does, it ends each read with a newline.
-func (c *grader) read() {
-	piece := make([]byte, 64<<10)
+// thousandGroups returns the case in which two users create 1,000 groups each, and join each other's.
+func thousandGroups() gradedCase {
+	steps, checks := four+"hurry", "1 2 have welcome; 1 2 lack REFUSAL"
+	for k := range 1000 {
+		steps += fmt.Sprintf("; 1: /create_group CS_u1_%d; 2: /create_group CS_u2_%d", k, k)
+		checks += fmt.Sprintf("; 1 has CS_u2_%d; 2 has CS_u1_%d", k, k)
+	}
+	steps += "; wait 1 CS_u1_999; wait 2 CS_u2_999"
+	for k := range 1000 {
+		steps += fmt.Sprintf("; 1: /join_group CS_u2_%d; 2: /join_group CS_u1_%d", k, k)
+	}
+	return gradedCase{"36_stress_1000_groups_each", 4.5, steps, checks}
+}
+
+// fiftyLeave returns the case in which 50 users leave while 50 others log in.
+func fiftyLeave() gradedCase {
+	steps, checks := "1 in", "52 has T52"
+	for i := 2; i <= 50; i++ {
+		steps += fmt.Sprintf("; %d in", i)
+	}
+	for i := 51; i <= 100; i++ {
+		steps += fmt.Sprintf("; %d opens; %d: u%d", i, i, i)
+	}
+	steps += "; hurry"
+	for i := 1; i <= 50; i++ {
+		steps += fmt.Sprintf("; %d: p%d; %d: /exit", 50+i, 50+i, i)
+	}
+	for i := 51; i <= 100; i++ {
+		steps += fmt.Sprintf("; wait %d welcome", i)
+	}
+	for i := 52; i <= 100; i++ {
+		steps += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
+		checks += fmt.Sprintf("; %d has T%d", i, i)
+	}
+	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps, checks}
+}
+
+// A play is one case while it is played. The mutex guards what follows it, and the output of the terminals.
+type play struct {
+	addr      string
+	users     [][2]string // name and password of user 1, 2, ...
+	suffix    string      // of group names, if the server knows groups of earlier cases
+	leisure   bool
+	started   func() bool // whether it still makes sense to wait for the server to accept a client
+	terminals map[string]*terminal
+
+	mu   sync.Mutex
+	last time.Time     // when something was sent or came
+	news chan struct{} // has a token when something was sent or came
+}
+
+// A terminal is a client that behaves as the course's does. What is typed waits in a queue.
+type terminal struct {
+	*play
+	conn   *net.TCPConn
+	typed  chan string
+	unsent int    // lines that wait in the queue; guarded by mu, as all below
+	output string // what the terminal shows
+	closed bool
+}
+
+// note tells the driver that something was sent or came.
+func (p *play) note(change func()) {
+	p.mu.Lock()
+	change()
+	p.last = time.Now()
+	p.mu.Unlock()
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// waitFor waits until ok, for which it holds the mutex. It gives up after the limit, and sooner if nothing is
+// sent and nothing comes.
+func (p *play) waitFor(limit time.Duration, quiet time.Duration, ok func() bool) bool {
+	late := time.Now().Add(limit)
 	for {
-		n, err := c.conn.Read(piece)
-		c.mu.Lock()
-		if n > 0 {
-			c.came += strings.ToLower(string(piece[:n])) + "\n"
+		p.mu.Lock()
+		done, until := ok(), p.last.Add(quiet)
+		p.mu.Unlock()
+		if late.Before(until) {
+			until = late
 		}
-		c.ended = c.ended || err != nil
-		c.mu.Unlock()
+		if done || time.Now().After(until) {
+			return done
+		}
 		select {
-		case c.news <- struct{}{}:
-		default:
-		}
-		if err != nil {
-			return
+		case <-p.news:
+			time.Sleep(time.Millisecond) // much may come at once: look at it from time to time
+		case <-time.After(time.Until(until)):
 		}
 	}
 }
 
-// output returns what came so far, in lower case, and whether the connection has ended.
-func (c *grader) output() (came string, ended bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.came, c.ended
+// open starts the client of a terminal.
+func (p *play) open(name string) error {
+	t := &terminal{play: p, typed: make(chan string, 3000)}
+	for late := time.Now().Add(startTime); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.DialTimeout("tcp", p.addr, startTime)
+		if err == nil {
+			t.conn = conn.(*net.TCPConn)
+			break
+		}
+		if len(p.terminals) > 0 || time.Now().After(late) || !p.started() {
+			return fmt.Errorf("terminal %s cannot connect: %v", name, err)
+		}
+	}
+	t.conn.SetNoDelay(false) // as the course's client: with Nagle's algorithm, lines may go out glued together
+	p.note(func() { p.terminals[name] = t; t.output = connected })
+	go t.run() // ends with the connection
+	return nil
 }
 
-// wait waits until something came for which enough is true.
-func (c *grader) wait(what string, enough func(came string) bool) {
-	late := time.After(min(gradePatience, time.Until(c.over)))
-	for {
-		came, ended := c.output()
-		if came != "" && enough(came) && time.Now().Before(c.over) {
+// connected is what the course's client prints first.
+const connected = "Connected to the server.\n"
+
+// receive shows what one read brings, and reports whether the connection goes on.
+func (t *terminal) receive() bool {
+	piece := make([]byte, 1024)
+	n, err := t.conn.Read(piece)
+	t.note(func() {
+		if n > 0 {
+			t.output += strings.ToLower(string(piece[:n])) + "\n"
+		}
+		t.closed = t.closed || err != nil
+	})
+	return err == nil
+}
+
+// run is the course's client: two prompts and a verdict of one read each, and then two loops.
+func (t *terminal) run() {
+	defer t.conn.Close()
+	for range 2 {
+		if !t.receive() || !t.sendNext() {
 			return
 		}
-		why := "within " + gradePatience.String()
-		if !ended {
-			select {
-			case <-c.news:
-				continue
-			case <-late:
+	}
+	if !t.receive() || strings.Contains(t.shown(), "authentication failed") {
+		t.note(func() { t.closed = true })
+		return
+	}
+	go func() {
+		for t.receive() {
+		}
+	}()
+	for t.sendNext() {
+	}
+}
+
+// sendNext sends the next line that was typed, and reports whether the client goes on.
+func (t *terminal) sendNext() bool {
+	line := <-t.typed
+	_, err := io.WriteString(t.conn, line)
+	t.note(func() {
+		t.unsent--
+		t.closed = t.closed || err != nil || line == "/exit"
+	})
+	return err == nil && line != "/exit" && line != ""
+}
+
+// shown returns what the terminal shows.
+func (t *terminal) shown() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.output
+}
+
+// typeLine types a line into a terminal and, at leisure, waits for an answer.
+func (t *terminal) typeLine(line string) {
+	before := len(t.shown())
+	t.note(func() { t.unsent++ })
+	t.typed <- line
+	if t.leisure {
+		t.waitFor(time.Second, time.Second, func() bool { return t.closed || len(t.output) > before })
+		t.waitFor(time.Second, 50*time.Millisecond, func() bool { return false })
+	}
+}
+
+var (
+	userWord  = regexp.MustCompile(`\b([up])(\d+)\b`)
+	textWord  = regexp.MustCompile(`\bT(\d+)\b`)
+	groupWord = regexp.MustCompile(`\b(CS\w+|IITK)\b`)
+)
+
+// words puts names, passwords, texts and groups in the place of u1, p1, T1 and CS425.
+func (p *play) words(line string) string {
+	line = userWord.ReplaceAllStringFunc(line, func(word string) string {
+		i, _ := strconv.Atoi(word[1:])
+		return p.users[(i-1)%len(p.users)][strings.Index("up", word[:1])]
+	})
+	line = textWord.ReplaceAllString(line, "my message, number $1: it costs £$1,00 (or more)!")
+	return groupWord.ReplaceAllString(line, "${1}"+p.suffix)
+}
+
+// run plays the steps of a case and returns what was missing in the end, or an empty string.
+func (p *play) run(c gradedCase) (problem string) {
+	p.terminals, p.news, p.last = map[string]*terminal{}, make(chan struct{}, 1), time.Now()
+	defer func() {
+		for _, t := range p.terminals {
+			t.conn.SetLinger(0) // a reset, so that no connection of the server's waits in TIME_WAIT
+			t.conn.Close()
+			t.typed <- "" // ends its client
+		}
+	}()
+	pause, before := stepPause, ""
+	for _, step := range strings.Split(c.steps, "; ") {
+		who, what, _ := strings.Cut(step, " ")
+		if name := strings.TrimSuffix(who, ":"); name != before && who != "hurry" {
+			// What one user does comes after what another has done: the lines before were sent.
+			if previous := p.terminals[before]; previous != nil && pause == stepPause {
+				p.waitFor(time.Second, time.Second, func() bool { return previous.unsent == 0 || previous.closed })
 			}
-		} else {
-			why = "before the server closed the connection"
+			before = name
 		}
-		c.fail("%s should come, %s, %s. What came:\n%s", what, c.name, why, indent(came))
+		if !p.leisure {
+			time.Sleep(pause) // not to wait for anything: this is the speed of the course's driver
+		}
+		switch {
+		case who == "hurry":
+			pause = shortPause
+		case who == "wait":
+			name, word, _ := strings.Cut(what, " ")
+			word = p.words(word)
+			p.waitFor(2*time.Second, silence, func() bool { return p.has(name, word) })
+		case strings.HasSuffix(who, ":"):
+			if t := p.terminals[strings.TrimSuffix(who, ":")]; t != nil {
+				t.typeLine(p.words(what))
+			}
+		default: // "in", "in as 2", "in wrong", "opens"
+			if err := p.open(who); err != nil {
+				return err.Error()
+			}
+			number, password := strings.TrimPrefix(what, "in as "), ""
+			switch what {
+			case "in":
+				number = who
+			case "opens":
+				continue
+			case "in wrong":
+				number, password = who, "wrong "
+			}
+			p.terminals[who].typeLine(p.words("u" + number))
+			p.terminals[who].typeLine(p.words(password + "p" + number))
+		}
 	}
+	return p.judge(strings.Split(c.checks, "; "))
 }
 
-// indent shows the last of a long text, with an indent.
+// has reports whether a terminal shows a word. The caller holds the mutex.
+func (p *play) has(name, word string) bool {
+	t := p.terminals[name]
+	if t == nil {
+		return false
+	}
+	if word == "REFUSAL" {
+		return refusalWord(t.output)
+	}
+	number, word2, lines := strings.Cut(word, " lines with ")
+	if lines {
+		count := 0
+		for _, line := range strings.Split(t.output, "\n") {
+			if strings.Contains(line, word2) {
+				count++
+			}
+		}
+		return fmt.Sprint(count) == number
+	}
+	return strings.Contains(t.output, strings.ToLower(word))
+}
+
+// judge waits until all that should come is there, and a little longer for what should not come.
+func (p *play) judge(checks []string) (problem string) {
+	limit := 10 * time.Second
+	if len(checks) > 40 {
+		limit = time.Minute // the course waited longer in the stress cases, too
+	}
+	type check struct {
+		name, word string
+		lacks      bool
+	}
+	var wanted, unwanted []check
+	for _, text := range checks {
+		names, word, has := strings.Cut(text, " has ")
+		if !has {
+			names, word, has = strings.Cut(text, " have ")
+		}
+		if !has {
+			names, word, _ = strings.Cut(strings.Replace(text, " lack ", " lacks ", 1), " lacks ")
+		}
+		for _, name := range strings.Fields(names) {
+			if has && !strings.Contains(word, " lines with ") {
+				wanted = append(wanted, check{name, p.words(word), false})
+			} else {
+				unwanted = append(unwanted, check{name, p.words(word), !has})
+			}
+		}
+	}
+	p.waitFor(limit, silence, func() bool {
+		wanted = slices.DeleteFunc(wanted, func(c check) bool { return p.has(c.name, c.word) })
+		return len(wanted) == 0
+	})
+	failed := wanted
+	if len(failed) == 0 && len(unwanted) > 0 {
+		p.waitFor(limit, hush, func() bool { return false })
+		p.mu.Lock()
+		for _, c := range unwanted {
+			if p.has(c.name, c.word) == c.lacks {
+				failed = append(failed, c)
+			}
+		}
+		p.mu.Unlock()
+	}
+	if len(failed) == 0 {
+		return ""
+	}
+	c, verb := failed[0], "has"
+	if c.lacks {
+		verb = "lacks"
+	}
+	came := "(no such terminal)"
+	if t := p.terminals[c.name]; t != nil {
+		came = t.shown()
+	}
+	return fmt.Sprintf("%s %s %s: not so. Terminal %s shows:\n%s", c.name, verb, c.word, c.name, indent(came))
+}
+
+// indent returns the last lines of a text, indented.
 func indent(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) > 15 {
-		lines = append([]string{"..."}, lines[len(lines)-15:]...)
+	if len(lines) > 20 {
+		lines = append([]string{"..."}, lines[len(lines)-20:]...)
 	}
 	return "        " + strings.Join(lines, "\n        ")
 }
 
-// login tries to log in and waits for a verdict that is not the prompt for the password.
-func (g *grade) login(account [2]string) *grader {
-	for start := time.Now(); ; {
-		c := g.dial(account)
-		c.enter()
-		welcomed := true
-		func() {
-			defer func() {
-				if p := recover(); p != nil {
-					if welcomed = false; time.Since(start) > gradePatience {
-						panic(p) // it is not that the name's last session is still being cleaned up
-					}
-				}
-			}()
-			c.see("welcome")
-		}()
-		if welcomed {
-			return c
+// A submission is a server to grade and what came of it.
+type submission struct {
+	dir     string
+	users   [][2]string
+	marks   float64
+	leisure float64 // the sum if the cases that pass at leisure count, too
+	of      float64 // the marks of all cases that were played
+	outcome string  // "ok", "no start", "crashed", "silent", "port", or why it was not graded
+	report  string
+	mute    int // cases in which no client was sent anything
+}
+
+// A process is a started server, with the last of what it printed.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+	mu    sync.Mutex
+	tail  []byte
+}
+
+// Write keeps the end of what the server prints, however much it is.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tail = append(p.tail, b[max(0, len(b)-4000):]...)
+	p.tail = p.tail[max(0, len(p.tail)-4000):]
+	return len(b), nil
+}
+
+// mark is in the environment of all processes that the grader starts, and so in that of their children.
+var mark = fmt.Sprintf("CHAT_GRADER=%d", os.Getpid())
+
+// killMarked kills all processes that have the mark, those included that have left the group. It
+// needs /proc; elsewhere, killing the group has to do.
+func killMarked(mark string) (found bool) {
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range files {
+		environment, _ := os.ReadFile(file)
+		if slices.Contains(strings.Split(string(environment), "\x00"), mark) {
+			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+			syscall.Kill(pid, syscall.SIGKILL)
+			found = true
 		}
-		c.conn.Close()
+	}
+	return found
+}
+
+// startServer starts the server of a submission.
+func startServer(dir string) (*process, error) {
+	p := &process{cmd: exec.Command("sh", "-c", *gradeExec), ended: make(chan struct{})}
+	p.cmd.Dir = dir
+	p.cmd.Env = append(os.Environ(), mark)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.WaitDelay = time.Second // a child that lives on may keep the pipe open
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.cmd.Wait(); close(p.ended) }()
+	return p, nil
+}
+
+// hasEnded reports whether the command has ended by itself.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
 	}
 }
 
-// enter sends name and password, each when it was asked for.
-func (c *grader) enter() {
-	before, _ := c.output()
-	c.tell("%s logs in with the password %s", c.name, c.password)
-	c.send(c.name)
-	c.wait("to be asked for the password", func(came string) bool { return len(came) > len(before) })
-	c.send(c.password)
-}
-
-// in logs several users in, or as many as there are.
-func (g *grade) in(n int) (clients []*grader) {
-	if len(g.accounts) < min(n, 3) {
-		g.fail("the users file has too few users for this case")
+// kill kills the server and all that it has started.
+func (p *process) kill() {
+	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	for killMarked(mark) {
+		time.Sleep(time.Millisecond) // killed processes are there until somebody has asked for their exit status
 	}
-	if n > len(g.accounts) {
-		n, g.few = len(g.accounts), true
+	<-p.ended
+}
+
+// story tells how the server ended and what it printed last.
+func (p *process) story() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return "The server: " + p.cmd.ProcessState.String() + ". It printed last:\n" + indent(string(p.tail))
+}
+
+// portFree reports whether a server could listen at an address, even one that does not set
+// SO_REUSEADDR, and who holds the port, where the system tells.
+func portFree(address string) (free bool, holder string) {
+	_, port, _ := net.SplitHostPort(address)
+	strict := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
+		})
+	}}
+	listener, err := strict.Listen(context.Background(), "tcp", ":"+port)
+	if err == nil {
+		listener.Close()
+		return true, ""
 	}
-	for _, account := range g.accounts[:n] {
-		clients = append(clients, g.login(account))
-	}
-	g.accounts = g.accounts[n:]
-	return clients
-}
-
-// send sends a piece without a newline.
-func (c *grader) send(piece string) {
-	c.conn.SetWriteDeadline(time.Now().Add(gradePatience))
-	if _, err := io.WriteString(c.conn, piece); err != nil {
-		c.fail("%s cannot send %q: %v", c.name, piece, err)
-	}
-}
-
-// say sends a command and gives the server a moment to answer or to act: two commands at once could reach
-// it glued together. It does not insist on an answer.
-func (c *grader) say(words ...string) *grader {
-	command := strings.Join(words, " ")
-	c.tell("%s says %s", c.name, command)
-	before, _ := c.output()
-	c.send(command)
-	late := time.After(100 * time.Millisecond)
-	for {
-		if came, ended := c.output(); len(came) > len(before) || ended {
-			return c
-		}
-		select {
-		case <-c.news:
-		case <-late:
-			return c
-		}
-	}
-}
-
-// see waits until all these words have come.
-func (c *grader) see(words ...string) {
-	for _, word := range words {
-		c.wait(fmt.Sprintf("%q", word), func(came string) bool { return strings.Contains(came, strings.ToLower(word)) })
-	}
-}
-
-// refusals counts the words of a refusal in what came.
-func refusals(came string) int {
-	return len(regexp.MustCompile("fail|error|exist|not").FindAllString(came, -1))
-}
-
-// seeError waits for a refusal of what is said.
-func (c *grader) seeError(words ...string) {
-	before, _ := c.output()
-	known := refusals(before)
-	c.say(words...)
-	c.wait("fail, error, exist or not", func(came string) bool { return refusals(came) > known })
-}
-
-// seeReply says something and waits for more of a word than had come before.
-func (c *grader) seeReply(want string, words ...string) {
-	before, _ := c.output()
-	known := strings.Count(before, want)
-	c.say(words...)
-	c.wait(fmt.Sprintf("%q in answer to %s", want, words[0]), func(came string) bool { return strings.Count(came, want) > known })
-}
-
-// silent says that a text must not have come. The caller has seen a later one arrive.
-func (c *grader) silent(words ...string) {
-	came, _ := c.output()
-	for _, word := range words {
-		if strings.Contains(came, word) {
-			c.fail("%q should not come to %s. What came:\n%s", word, c.name, indent(came))
-		}
-	}
-}
-
-// message says text to a receiver and waits for it there.
-func (c *grader) message(to *grader, text string) {
-	c.say("/msg", to.name, text)
-	to.see(text)
-}
-
-// broadcast says text to all, waits for it at those who should get it.
-func (c *grader) broadcast(text string, to []*grader) {
-	c.say("/broadcast", text)
-	for _, r := range to {
-		if r != c {
-			r.see(text)
-		}
-	}
-}
-
-// leave says /exit and closes the connection, as the course's client does.
-func (c *grader) leave() {
-	c.say("/exit")
-	c.conn.Close()
-}
-
-// together runs steps at once, and fails as the first of them that does.
-func (g *grade) together(n int, step func(i int)) {
-	failures := make(chan any, n)
-	for i := 0; i < n; i++ {
-		go func() {
-			defer func() { failures <- recover() }()
-			step(i)
-		}()
-	}
-	var failure any
-	for i := 0; i < n; i++ {
-		if f := <-failures; f != nil {
-			failure = f
-		}
-	}
-	if failure != nil {
-		panic(failure)
-	}
-}
-
-// create makes groups, by one user, and returns their names.
-func (c *grader) create(from, n int) (groups []string) {
-	for i := from; i < from+n; i++ {
-		groups = append(groups, c.group(i))
-		c.seeReply(groups[i-from], "/create_group", groups[i-from])
-	}
-	return groups
-}
-
-// groupText says text to a group and waits for it at the members.
-func (c *grader) groupText(group, text string, members ...*grader) {
-	c.say("/group_msg", group, text)
-	for _, m := range members {
-		m.see(text)
-	}
-}
-
-// mixed creates a group, has the others join, writes to it, and has the last one leave.
-func (g *grade) mixed(u []*grader) {
-	group := u[0].create(0, 1)[0]
-	for _, c := range u[1:] {
-		c.seeReply("join", "/join_group", group)
-	}
-	u[0].groupText(group, g.text("to", "group"), u[1:]...)
-	u[len(u)-1].seeReply("left", "/leave_group", group)
-	u[len(u)-1].seeError("/group_msg", group, g.text("too", "late"))
-}
-
-// assignment is the table of the cases: what they are worth, how many users they take, what happens.
-var assignment = []struct {
-	name  string
-	marks float64
-	play  func(g *grade)
-}{
-	{"auth_valid_login", 1, func(g *grade) { g.in(1) }},
-	{"auth_wrong_login", 1, func(g *grade) {
-		c := g.dial([2]string{g.accounts[0][0], "wr0ng"})
-		c.enter()
-		c.wait("fail or error", func(came string) bool { return strings.Contains(came, "failed") || strings.Contains(came, "error") })
-	}},
-	{"msg_to_user_offline", 1, func(g *grade) {
-		absent := g.accounts[len(g.accounts)-1][0]
-		u := g.in(1)
-		before, _ := u[0].output()
-		u[0].say("/msg", absent, "anybody?")
-		u[0].wait("no", func(came string) bool { return strings.Contains(came[len(before):], "no") })
-	}},
-	{"msg_to_user_online", 1, func(g *grade) { u := g.in(2); u[0].message(u[1], g.text(1)) }},
-	{"broadcast_by_one", 1, func(g *grade) { u := g.in(4); u[0].broadcast(g.text(1), u) }},
-	{"group_create", 1, func(g *grade) { g.in(1)[0].seeReply("creat", "/create_group", g.group(0)) }},
-	{"group_create_twice", 1, func(g *grade) {
-		u := g.in(2)
-		group := u[0].create(0, 1)[0]
-		u[0].seeError("/create_group", group)
-		u[1].seeError("/create_group", group)
-	}},
-	{"group_join", 1, func(g *grade) { u := g.in(2); u[1].seeReply("join", "/join_group", u[0].create(0, 1)[0]) }},
-	{"group_join_missing", 1, func(g *grade) { g.in(1)[0].seeError("/join_group", g.group(0)) }},
-	{"group_msg", 1, func(g *grade) {
-		u := g.in(2)
-		group := u[0].create(0, 1)[0]
-		u[1].seeReply("join", "/join_group", group)
-		u[0].groupText(group, g.text(1), u[1])
-		u[1].groupText(group, g.text(2), u[0])
-		u[0].silent(g.text(1)) // its own, before the answer to it
-	}},
-	{"group_msg_missing", 1, func(g *grade) { g.in(1)[0].seeError("/group_msg", g.group(0), "anybody?") }},
-	{"group_leave", 1, func(g *grade) { u := g.in(1); u[0].seeReply("left", "/leave_group", u[0].create(0, 1)[0]) }},
-	{"group_msg_after_leave", 1, func(g *grade) {
-		u := g.in(2)
-		group := u[0].create(0, 1)[0]
-		u[1].seeReply("join", "/join_group", group)
-		u[1].seeReply("left", "/leave_group", group)
-		u[1].seeError("/group_msg", group, g.text(1))
-		u[1].message(u[0], g.text(2))
-		u[0].silent(g.text(1))
-	}},
-	{"auth_exit_and_return", 1.5, func(g *grade) {
-		u := g.in(2)
-		u[0].message(u[1], g.text(1))
-		u[1].leave()
-		again := g.login([2]string{u[1].name, u[1].password})
-		u[0].message(again, g.text(2))
-	}},
-	{"msg_to_three", 1.5, func(g *grade) {
-		u := g.in(4)
-		for i, c := range u[1:] {
-			u[0].message(c, g.text(i))
-		}
-	}},
-	{"msg_chain", 1.5, func(g *grade) {
-		u := g.in(4)
-		for i, c := range u {
-			c.message(u[(i+1)%len(u)], g.text(i))
-		}
-	}},
-	{"msg_both_ways", 1.5, func(g *grade) { u := g.in(2); u[0].message(u[1], g.text(1)); u[1].message(u[0], g.text(2)) }},
-	{"broadcast_while_users_come_and_go", 1.5, func(g *grade) {
-		u := g.in(2)
-		u[0].broadcast(g.text(1), u)
-		u = append(u, g.in(1)...)
-		u[0].broadcast(g.text(2), u)
-		gone := u[1]
-		gone.leave()
-		u = append([]*grader{u[0]}, u[2:]...)
-		u = append(u, g.in(1)...)
-		u[0].broadcast(g.text(3), u)
-		gone.silent(g.text(3))
-		u[0].silent(g.text(1), g.text(2), g.text(3))
-	}},
-	{"broadcast_by_four", 1.5, func(g *grade) {
-		u := g.in(4)
-		for i, c := range u {
-			c.broadcast(g.text(i), u)
-		}
-		for i, c := range u {
-			c.silent(g.text(i))
-		}
-	}},
-	{"group_create_four", 1.5, func(g *grade) { g.in(1)[0].create(0, 4) }},
-	{"group_create_by_three", 1.5, func(g *grade) {
-		for i, c := range g.in(3) {
-			c.create(2*i, 2)
-		}
-	}},
-	{"group_join_four", 1.5, func(g *grade) {
-		u := g.in(2)
-		for _, group := range u[0].create(0, 4) {
-			u[1].seeReply(group, "/join_group", group)
-		}
-	}},
-	{"group_join_by_four", 1.5, func(g *grade) {
-		u := g.in(5)
-		group := u[0].create(0, 1)[0]
-		for _, c := range u[1:] {
-			c.seeReply(group, "/join_group", group)
-		}
-	}},
-	{"group_msg_by_nonmember", 1.5, func(g *grade) {
-		u := g.in(3)
-		group := u[0].create(0, 1)[0]
-		u[1].seeReply("join", "/join_group", group)
-		for i := 0; i < 4; i++ {
-			u[len(u)-1].say("/group_msg", group, g.text(i))
-		}
-		u[len(u)-1].message(u[0], g.text("fence"))
-		u[len(u)-1].message(u[1], g.text("fence"))
-		for i := 0; i < 4; i++ {
-			u[0].silent(g.text(i))
-			u[1].silent(g.text(i))
-		}
-	}},
-	{"group_msg_four", 1.5, func(g *grade) {
-		u := g.in(2)
-		group := u[0].create(0, 1)[0]
-		u[1].seeReply("join", "/join_group", group)
-		for i := 0; i < 4; i++ {
-			u[1].groupText(group, g.text(i), u[0])
-		}
-	}},
-	{"group_msg_to_four_groups", 1.5, func(g *grade) {
-		u := g.in(5)
-		groups := u[0].create(0, len(u)-1)
-		for i, c := range u[1:] {
-			c.seeReply("join", "/join_group", groups[i])
-		}
-		for i, c := range u[1:] {
-			u[0].groupText(groups[i], g.text(i), c)
-		}
-		for i, c := range u[1:] {
-			u[0].message(c, g.text("fence", i))
-			for k := range groups {
-				if k != i {
-					c.silent(g.text(k))
+	number, _ := strconv.Atoi(port)
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, _ := os.ReadFile(table)
+		for _, line := range strings.Split(string(text), "\n") {
+			fields := strings.Fields(line) // 1 is the local address, 3 the state, 9 the number of the socket
+			if len(fields) < 10 || !strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", number)) || fields[3] != "0A" {
+				continue
+			}
+			files, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+			for _, file := range files {
+				if link, _ := os.Readlink(file); link == "socket:["+fields[9]+"]" {
+					pid := strings.Split(file, "/")[2]
+					name, _ := os.ReadFile("/proc/" + pid + "/comm")
+					return false, fmt.Sprintf("process %s (%s)", pid, strings.TrimSpace(string(name)))
 				}
 			}
 		}
-	}},
-	{"group_msg_by_four_members", 1.5, func(g *grade) {
-		u := g.in(5)
-		group := u[0].create(0, 1)[0]
-		for _, c := range u[1:] {
-			c.seeReply("join", "/join_group", group)
+	}
+	return false, ""
+}
+
+// playOnce plays a case with a fresh server, if there is -exec, and returns what was missing.
+func (s *submission) playOnce(c gradedCase, p *play) (problem string) {
+	p.users, p.started = s.users, func() bool { return true }
+	if *gradeExec == "" {
+		time.Sleep(hush) // not to wait for anything: the server may need a moment to notice that clients are gone
+		return p.run(c)
+	}
+	free, holder := portFree(p.addr)
+	for late := time.Now().Add(portTime); !free && holder == "" && time.Now().Before(late); free, holder = portFree(p.addr) {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if !free {
+		s.outcome = "port"
+		return "the port of " + p.addr + " is not free: " + holder
+	}
+	server, err := startServer(s.dir)
+	if err != nil {
+		s.outcome = "no start"
+		return err.Error()
+	}
+	ended := time.Time{} // when the command was first seen to have ended
+	p.started = func() bool {
+		if server.hasEnded() && ended.IsZero() {
+			ended = time.Now()
 		}
-		for i, c := range u[1:] {
-			c.groupText(group, g.text(i), u[0])
-		}
-	}},
-	{"group_leave_two_of_four", 1.5, func(g *grade) {
-		u := g.in(2)
-		groups := u[0].create(0, 4)
-		for _, group := range groups {
-			u[1].seeReply("join", "/join_group", group)
-		}
-		for _, group := range groups[:2] {
-			u[1].seeReply("left", "/leave_group", group)
-		}
-		u[0].message(u[1], g.text("fence"))
-		came, _ := u[1].output()
-		if n := strings.Count(came, "left"); n != 2 {
-			g.fail("%s should see left twice, and has seen it %d times:\n%s", u[1].name, n, indent(came))
-		}
-	}},
-	{"group_leave_by_four", 1.5, func(g *grade) {
-		u := g.in(5)
-		group := u[0].create(0, 1)[0]
-		for _, c := range u[1:] {
-			c.seeReply("join", "/join_group", group)
-		}
-		for _, c := range u[1:] {
-			c.seeReply("left", "/leave_group", group)
-		}
-	}},
-	{"group_leave_two_groups", 1.5, func(g *grade) {
-		u := g.in(3)
-		for _, group := range u[0].create(0, 2) {
-			for _, c := range u[1:] {
-				c.seeReply("join", "/join_group", group)
-				c.seeReply("left", "/leave_group", group)
+		return ended.IsZero() || time.Since(ended) < time.Second/2 // it may have left a server in the background
+	}
+	problem = p.run(c)
+	alive := !server.hasEnded() || server.cmd.ProcessState.Success()
+	server.kill()
+	if problem != "" {
+		problem += "\n" + server.story()
+	}
+	switch {
+	case len(p.terminals) == 0 && s.of == 0:
+		s.outcome = "no start"
+	case !alive:
+		s.outcome = "crashed"
+	}
+	return problem
+}
+
+// grade plays all cases for a submission, and writes its report.
+func (s *submission) grade(t *testing.T, alone bool) {
+	s.outcome = "ok"
+	var table, details string
+	for i, c := range assignment() {
+		t.Run(c.name, func(t *testing.T) {
+			result, problem := s.playTwice(c, i)
+			s.of += c.marks
+			if result == "pass" {
+				s.marks += c.marks
 			}
-		}
-	}},
-	{"mixed_msg_and_broadcast", 2.5, func(g *grade) {
-		u := g.in(3)
-		u[0].message(u[1], g.text(1))
-		u[1].message(u[2%len(u)], g.text(2))
-		u[0].broadcast(g.text(3), u)
-		u[1].message(u[0], g.text(4))
-	}},
-	{"mixed_msg_then_group", 2.5, func(g *grade) {
-		u := g.in(3)
-		u[0].message(u[1], g.text(1))
-		u[1].message(u[0], g.text(2))
-		g.mixed(u)
-	}},
-	{"mixed_broadcast_then_group", 2.5, func(g *grade) {
-		u := g.in(3)
-		u[0].broadcast(g.text(1), u)
-		u[1].broadcast(g.text(2), u)
-		g.mixed(u)
-	}},
-	{"mixed_group_with_msg", 2.5, func(g *grade) {
-		u := g.in(3)
-		group := u[0].create(0, 1)[0]
-		u[1].seeReply("join", "/join_group", group)
-		u[0].message(u[1], g.text(1))
-		u[1].message(u[0], g.text(2))
-		u[0].groupText(group, g.text(3), u[1])
-		u[1].seeReply("left", "/leave_group", group)
-	}},
-	{"mixed_broadcast_with_wrong_join", 2.5, func(g *grade) {
-		u := g.in(3)
-		u[0].broadcast(g.text(1), u)
-		group := u[0].create(0, 1)[0]
-		u[1].seeError("/join_group", g.group(1))
-		u[1].broadcast(g.text(2), u)
-		u[1].seeReply("join", "/join_group", group)
-		u[0].broadcast(g.text(3), u)
-	}},
-	{"stress_1000_groups_each", 4.5, func(g *grade) {
-		u := g.in(2)
-		prefix := g.group(0)
-		for _, step := range []string{"/create_group", "/join_group"} {
-			g.together(2, func(i int) {
-				for k := 0; k < 1000; k++ {
-					owner := i
-					if step == "/join_group" {
-						owner = 1 - i
-					}
-					group := fmt.Sprintf("%s-%d-%04d", prefix, owner, k)
-					u[i].say(step, group)
-					u[i].see(group)
-				}
-			})
-		}
-		for _, c := range u {
-			if came, _ := c.output(); refusals(came) > 0 {
-				g.fail("%s should see none of fail, error, exist, not. What came:\n%s", c.name, indent(came))
+			if result != "FAIL" {
+				s.leisure += c.marks
 			}
-		}
-	}},
-	{"stress_50_leave_50_come", 4.5, func(g *grade) {
-		n := min(50, len(g.accounts)/2)
-		g.few = n < 50
-		old, fresh := make([]*grader, n), make([]*grader, n)
-		accounts := g.accounts
-		g.together(n, func(i int) { old[i] = g.login(accounts[i]) })
-		g.together(2*n, func(i int) {
-			if i < n {
-				old[i].leave()
-			} else {
-				fresh[i-n] = g.login(accounts[i])
+			table += fmt.Sprintf("%-40s %4.1f  %s\n", c.name, c.marks, result)
+			if problem != "" {
+				details += fmt.Sprintf("\n%s, %g marks: %s\n    The steps: %.1000s\n    %s\n", c.name, c.marks, result, c.steps, problem)
+			}
+			if problem != "" && alone {
+				t.Errorf("%g marks: %s. The steps: %.1000s\n    %s", c.marks, result, c.steps, problem)
 			}
 		})
-		for i, c := range fresh {
-			c.message(fresh[(i+1)%n], g.text(i, "of", n))
-		}
-	}},
+	}
+	s.report = fmt.Sprintf("%-40s marks\n%s%-40s %4.1f  of %g\n%-40s %4.1f\n", "case", table, "sum", s.marks, s.of, "sum at leisure", s.leisure)
+	if alone {
+		fmt.Print("\n" + s.report)
+	}
+	s.report += details
 }
 
-// play plays a case and returns what it failed for, and the story until then.
-func (g *grade) play(play func(*grade)) (failure string) {
-	defer func() {
-		for _, c := range g.clients {
-			c.conn.Close()
+// playTwice plays a case at the course's pace and, if it fails, once more at leisure. The problem is that of
+// the first time.
+func (s *submission) playTwice(c gradedCase, number int) (result, problem string) {
+	if s.outcome == "no start" || s.outcome == "port" || s.outcome == "silent" {
+		return "FAIL", "not played: " + s.outcome
+	}
+	p := &play{addr: *gradeAddr}
+	if *gradeExec == "" { // the server is not started afresh: take other groups and users each time
+		p.suffix = fmt.Sprintf("_%d_%d", os.Getpid(), number)
+		s.users = append(s.users[10:len(s.users):len(s.users)], s.users[:10]...)
+	}
+	problem = s.playOnce(c, p)
+	if problem == "" {
+		s.mute = 0
+		return "pass", ""
+	}
+	if !p.heardAnything() {
+		if s.mute++; s.mute == 3 && s.outcome == "ok" {
+			s.outcome = "silent"
 		}
-		switch p := recover().(type) {
-		case nil:
-		case misgrade:
-			if story := g.story; len(story) > 0 {
-				failure = "\nWhat happened before:\n" + indent(strings.Join(story, "\n"))
-			}
-			failure = string(p) + failure
-		default:
-			panic(p)
-		}
-	}()
-	play(g)
-	return ""
+		return "FAIL", problem
+	}
+	s.mute = 0
+	again := &play{addr: p.addr, leisure: true}
+	if p.suffix != "" {
+		again.suffix = p.suffix + "_again"
+	}
+	if s.playOnce(c, again) == "" {
+		return "FAIL in a hurry", problem
+	}
+	return "FAIL", problem
 }
 
-// gradeAccounts returns the users to play with: those of the server's file or, for the server of this
-// package, the 99,999 that the course used.
-func gradeAccounts(t *testing.T, external bool) (accounts [][2]string) {
-	if !external {
-		for i := 0; i < 99999; i++ {
-			accounts = append(accounts, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
+// heardAnything reports whether the server has said anything to any client.
+func (p *play) heardAnything() bool {
+	for _, t := range p.terminals {
+		if t.shown() != connected {
+			return true
 		}
-		return accounts
 	}
-	path := *gradeUsers
-	if path == "" {
-		path = filepath.Join(*gradeDir, "users.txt")
+	return false
+}
+
+// readUsers returns the names and passwords in a users file.
+func readUsers(path string) (users [][2]string, err error) {
+	text, err := os.ReadFile(path)
+	for _, line := range strings.Split(string(text), "\n") {
+		if name, password, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok && name != "" && password != "" {
+			users = append(users, [2]string{name, password})
+		}
 	}
-	file, err := os.ReadFile(path)
+	if err == nil && len(users) < 100 {
+		err = fmt.Errorf("%s has %d users, and the cases need 100: name a larger file with -users", path, len(users))
+	}
+	return users, err
+}
+
+// kept is the name under which a submission's own users file waits to be put back.
+const kept = "users.txt.before-grading"
+
+// lendUsers copies the file of -users over the users file of a folder. giveBack undoes it.
+func lendUsers(dir string) error {
+	text, err := os.ReadFile(*gradeUsers)
 	if err != nil {
-		t.Fatalf("cannot read the users of the server to grade: %v", err)
+		return err
 	}
-	for _, line := range strings.Split(string(file), "\n") {
-		if name, password, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok {
-			accounts = append(accounts, [2]string{name, password})
-		}
+	path := filepath.Join(dir, "users.txt")
+	if _, err := os.Stat(path); err != nil {
+		os.WriteFile(path, nil, 0o644) // there was none; an empty one is put back
 	}
-	return accounts
+	if err := os.Rename(path, filepath.Join(dir, kept)); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o644)
 }
 
-// launch starts the server to grade, and kills it, with all that it has started, after the case.
-func (g *grade) launch(t *testing.T) {
-	if conn, err := net.Dial("tcp", g.addr); err == nil {
-		conn.Close()
-		t.Fatalf("there is a server on %s already: stop it, or leave out -exec to grade that one", g.addr)
+// giveBack puts a folder's own users file back, if it was lent another.
+func giveBack(dir string) {
+	own := filepath.Join(dir, kept)
+	if info, err := os.Stat(own); err == nil && info.Size() == 0 {
+		os.Remove(filepath.Join(dir, "users.txt"))
+		os.Remove(own)
+	} else if err == nil {
+		os.Rename(own, filepath.Join(dir, "users.txt"))
 	}
-	cmd := exec.Command("sh", "-c", "exec "+*gradeExec)
-	cmd.Dir = *gradeDir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+}
+
+// startKeeper starts this program once more, as a process that waits for the grader's end, whatever
+// ends it: Ctrl-C, a panic, a timeout. Then it kills what is left and puts the users files back.
+func startKeeper(t *testing.T, dirs []string) {
+	cmd := exec.Command(os.Args[0], dirs...)
+	cmd.Env = append(os.Environ(), "CHAT_KEEPER="+mark)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Ctrl-C does not end it
+	life, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
-	t.Cleanup(func() { // what the command has started may outlive it for a moment
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
-		for start := time.Now(); time.Since(start) < gradePatience; time.Sleep(time.Millisecond) {
-			conn, err := net.Dial("tcp", g.addr)
-			if err != nil {
-				return
-			}
-			conn.Close()
+	t.Cleanup(func() { life.Close(); cmd.Wait() })
+}
+
+// keep is what the keeper does. TestMain calls it.
+func keep(mark string, dirs []string) {
+	io.Copy(io.Discard, os.Stdin) // ends with the grader
+	for killMarked(mark) {
+		time.Sleep(time.Millisecond)
+	}
+	for _, dir := range dirs {
+		giveBack(dir)
+	}
+}
+
+// TestAssignment grades this server or, with flags, one or many others.
+func TestAssignment(t *testing.T) {
+	switch {
+	case *gradeExec == "" && *gradeAddr == "":
+		if *gradeDir+*gradeUsers+*gradeReport != "" {
+			t.Fatal("-dir, -users and -report need -exec, the command that starts the server, or -addr")
 		}
+		gradeOurs(t)
+		return
+	case *gradeExec == "" && *gradeDir != "":
+		t.Fatal("-dir needs -exec, the command that starts the server")
+	case *gradeExec == "" && *gradeUsers == "":
+		t.Fatal("-addr needs -users, the file of users that the server uses")
+	}
+	if *gradeAddr == "" {
+		*gradeAddr = "127.0.0.1:12345"
+	}
+	if _, _, err := net.SplitHostPort(*gradeAddr); err != nil {
+		t.Fatalf("-addr: %v", err)
+	}
+	if *gradeDir == "" {
+		*gradeDir = "."
+	}
+	matches, err := filepath.Glob(*gradeDir)
+	dirs := slices.DeleteFunc(matches, func(path string) bool {
+		info, err := os.Stat(path)
+		return err != nil || !info.IsDir()
 	})
-	late := time.After(10 * time.Second)
-	for {
-		conn, err := net.Dial("tcp", g.addr)
-		if err == nil {
-			conn.Close()
-			return
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("-dir %s: no such folder", *gradeDir)
+	}
+	if *gradeUsers != "" {
+		if _, err := readUsers(*gradeUsers); err != nil {
+			t.Fatal(err)
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ended:
-			t.Fatalf("%s: the server ended before it accepted a connection: %v", *gradeExec, cmd.ProcessState)
-		case <-late:
-			t.Fatalf("%s: nobody accepts connections on %s: %v", *gradeExec, g.addr, err)
+	}
+	if *gradeReport != "" {
+		if err := os.MkdirAll(*gradeReport, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *gradeExec != "" {
+		startKeeper(t, dirs)
+		if free, holder := portFree(*gradeAddr); !free && holder != "" {
+			t.Fatalf("the port of %s is taken by %s: no marks are given", *gradeAddr, holder)
+		}
+	}
+	table := "folder,marks,at leisure,seconds,outcome\n"
+	for _, dir := range dirs {
+		began := time.Now()
+		s := gradeFolder(t, dir, len(dirs) == 1)
+		seconds := time.Since(began).Seconds()
+		if s.outcome == "port" && len(dirs) > 1 {
+			fmt.Println("another program took the port: stopped")
+		}
+		fmt.Printf("%-40s %4.1f of %g, at leisure %4.1f, %4.0f s, %s\n", dir, s.marks, s.of, s.leisure, seconds, s.outcome)
+		table += fmt.Sprintf("%q,%.1f,%.1f,%.0f,%s\n", dir, s.marks, s.leisure, seconds, s.outcome)
+		if *gradeReport != "" {
+			name := strings.NewReplacer("/", "_", "\\", "_").Replace(dir) + ".txt"
+			os.WriteFile(filepath.Join(*gradeReport, name), []byte(s.report), 0o644)
+			os.WriteFile(filepath.Join(*gradeReport, "grades.csv"), []byte(table), 0o644) // after each: a run may be cut short
 		}
 	}
 }
 
-// TestAssignment plays the cases, adds up the marks, and closes with a table of them.
-func TestAssignment(t *testing.T) {
-	external := false
-	flag.Visit(func(f *flag.Flag) { external = external || f.Name == "addr" || f.Name == "exec" })
-	accounts := gradeAccounts(t, external)
-	passwords := map[string]string{}
-	for _, a := range accounts {
-		passwords[a[0]] = a[1]
-	}
-	var sum, of float64
-	unused, table, over := accounts, "", time.Now().Add(110*time.Second)
-	for i, tc := range assignment {
-		if len(unused) < 100 { // fewer than a case may take: those who have left come again
-			unused = accounts
+// gradeFolder grades the submission in a folder. Alone, it says more.
+func gradeFolder(t *testing.T, dir string, alone bool) *submission {
+	s := &submission{dir: dir}
+	users := filepath.Join(dir, "users.txt")
+	var err error
+	if *gradeUsers != "" {
+		users = *gradeUsers
+		if *gradeExec != "" {
+			err = lendUsers(dir)
+			defer giveBack(dir)
 		}
-		g := &grade{number: i + 1, addr: *gradeAddr, accounts: unused, over: over}
-		result := "not played" // left out with -run
-		name := fmt.Sprintf("%02d_%s", i+1, tc.name)
-		t.Run(name, func(t *testing.T) {
-			result = "FAIL"
-			if time.Now().After(over) {
-				t.Fatal("the two minutes for all cases are over")
+	}
+	if err == nil {
+		s.users, err = readUsers(users)
+	}
+	if err != nil && alone {
+		t.Fatal(err)
+	}
+	if err != nil {
+		s.outcome = err.Error()
+		return s
+	}
+	s.grade(t, alone)
+	return s
+}
+
+// gradeOurs grades the server of this package. Each case has a server of its own, so they are played side by side.
+func gradeOurs(t *testing.T) {
+	var accounts [][2]string
+	for i := range 100 {
+		accounts = append(accounts, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
+	}
+	for _, c := range assignment() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := &play{addr: start(t).addr, users: accounts, started: func() bool { return true }}
+			if problem := p.run(c); problem != "" {
+				t.Errorf("%g marks. The steps: %.1000s\n    %s", c.marks, c.steps, problem)
 			}
-			if !external {
-				g.addr = start(t, func(s *server) { s.passwords = passwords }).addr
-			} else if *gradeExec != "" {
-				g.launch(t)
-			}
-			if failure := g.play(tc.play); failure != "" {
-				t.Fatalf("case %d, %g marks: %s", g.number, tc.marks, failure)
-			}
-			result = "pass"
-			sum += tc.marks
 		})
-		if g.few {
-			result += ", with fewer users than the course had"
-		}
-		if of += tc.marks; result != "not played" {
-			table += fmt.Sprintf("\n%-40s %4.1f  %s", name, tc.marks, result)
-		}
-		unused = g.accounts
 	}
-	t.Logf("\n%-40s marks%s\n%-40s %4.1f  of %g", "case", table, "sum", sum, of)
 }
 
 // ---- Benchmarks ----
