@@ -28,9 +28,10 @@
 //	    no channel, no log line.
 //	R2  Only its session reads from a connection. Only its session writes to it during the
 //	    login, and only its writer after that.
-//	R3  A queue is never closed. Two other channels end a writer and tell of its end.
-//	R4  Only its own session takes a client out of the chat. Anybody else who is done with a
-//	    client closes its connection; the session notices and cleans up.
+//	R3  A queue is never closed, because a late sender would panic. The channel lastLine asks a
+//	    writer to end, and closing the channel done says that it has ended.
+//	R4  Only its own session takes a client out of the chat, and cleans up. Anybody else who is
+//	    done with a client closes its connection. (stop ends all sessions in a way of its own.)
 package main
 
 import (
@@ -63,13 +64,13 @@ type server struct {
 	silence      time.Duration // ends the password of a client that sends no newlines
 	acceptPause  time.Duration // after a failure to accept a connection
 
+	sessions sync.WaitGroup // counts the sessions in the chat; stop waits for them
+
 	mu       sync.RWMutex       // guards the fields below (R1)
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
 	taken    map[string]bool    // names in use; a name stays taken until all know that its user left
 	stopping bool               // nobody may enter any more
-
-	sessions sync.WaitGroup // counts the sessions in the chat; stop waits for them
 }
 
 // A client is somebody who has logged in. Its fields never change, so every goroutine may read
@@ -141,7 +142,7 @@ func main() {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
-	signal.Ignore(syscall.SIGPIPE) // or the next log line after "| head" has ended would kill us
+	signal.Ignore(syscall.SIGPIPE) // or a log line would kill us when "2>&1 | head" has ended
 	passwords := loadUsers("users.txt")
 	logger := newLogger()
 	listener, err := net.Listen("tcp", address) // SHORTCUT: a real server would use crypto/tls
@@ -187,8 +188,8 @@ func loadUsers(path string) map[string]string {
 	return passwords
 }
 
-// newLogger returns the log of the server, which goes to the console and to the file of today. The
-// file names users and addresses, so only its owner may read it.
+// newLogger returns the log of the server, which goes to the console and to a file that is
+// named after the day of the start. Only its owner may read it: it names users and addresses.
 func newLogger() *log.Logger {
 	os.Mkdir("logs", 0o700) // if it fails, and not because it is there already, OpenFile says why
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
@@ -234,9 +235,10 @@ func (s *server) serve(listener net.Listener) {
 }
 
 // stop lets nobody in any more, tells everybody online that the server ends, and ends their
-// sessions. It takes the lock to empty the lists: from then on nobody finds anybody to write to,
-// so nothing can follow the last line. Then it waits for the sessions. One whose client does not
-// read may take up to slowTimeout, but main does not wait so long.
+// sessions. A writer ends after its last line, so nothing can follow it. stop takes the lock to
+// empty the lists, so that the sessions, which end one after the other, do not tell each other that
+// they leave. Then it waits for them. One whose client does not read may take up to slowTimeout,
+// but main does not wait so long.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -248,7 +250,7 @@ func (s *server) stop(listener net.Listener) {
 	listener.Close()
 	for _, c := range online { // nobody else uses this map any more
 		c.end("Server is shutting down.\n")
-		c.conn.SetReadDeadline(time.Now()) // its session can read no more, and leaves the chat (R4)
+		c.conn.SetReadDeadline(time.Now()) // ends the session: the next read fails
 	}
 	s.sessions.Wait()
 }
@@ -268,7 +270,7 @@ const sendBuffer = 64 << 10
 // handle is the session of one connection. It ends when the connection does.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(sendBuffer)
-	in := &messageReader{in: bufio.NewReaderSize(conn, maxRead), commands: s.commands}
+	in := &messageReader{input: bufio.NewReaderSize(conn, maxRead), commands: s.commands}
 	c := s.login(conn, in)
 	if c != nil {
 		lastLine := s.chat(c, in)
@@ -295,7 +297,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil
 	}
-	conn.SetReadDeadline(time.Time{}) // none; before enter, because stop sets one after it
+	conn.SetReadDeadline(time.Time{}) // none. Not after enter: by then, stop may have set one
 
 	reason := "" // of a refusal; there is none for a wrong name or password
 	switch {
@@ -342,7 +344,7 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 	for !strings.Contains(typed, "\n") {
 		name, password = typed[:first], typed[first:]
 		if s.matches(name, password) {
-			in.in.Discard(len(typed))
+			in.input.Discard(len(typed))
 			return name, password, nil
 		}
 		if password != "" {
@@ -369,9 +371,8 @@ func (s *server) matches(name, password string) bool {
 // is empty, or the reason why the user may not enter. enter takes the lock, and waits for the
 // others as send does.
 //
-// The welcome is in the queue before anybody else can find the client, so it comes first. The
-// writer starts when everybody can find the client. So when alice sees her welcome, she can
-// already be written to.
+// The welcome is queued before the client is in the list of those online, so it comes first. The
+// writer starts afterwards. So whoever sees the welcome can already be written to.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{name: name, conn: conn}
 	c.queue = make(chan string, queueLength)
@@ -425,9 +426,9 @@ func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 // leave takes a client out of the chat and out of all groups, and tells the others. It takes the
 // lock, and waits for the others as send does, and for the client's own writer.
 //
-// The name is given up last. Suppose it were free at once: alice's session begins to tell that she
-// left; alice logs in again, and her new session tells that she joined; bob may hear the second
-// before the first, and believe that alice is gone.
+// The name is given up only after the others were told. Suppose it were free at once. Alice's
+// session begins to tell that she left. Alice logs in again, and her new session tells that she
+// joined. Bob may hear the second before the first, and believe that alice is gone.
 func (s *server) leave(c *client, lastLine string) {
 	s.mu.Lock()
 	delete(s.online, c.name)
@@ -483,16 +484,16 @@ const maxRead = 4096
 
 // A messageReader turns the bytes of one connection into messages. Only its session uses it (R2).
 type messageReader struct {
-	in       *bufio.Reader
+	input    *bufio.Reader
 	lines    bool      // a newline has come: this is a line client
 	commands []command // what a raw client may type
 }
 
-// more waits until more bytes have come than are here already, and returns all of them. They stay
-// in the reader.
+// more waits for one read to bring more bytes, and returns all that are here. They stay in the
+// reader. To ask for a byte more than is here makes it read.
 func (m *messageReader) more() (string, error) {
-	_, err := m.in.Peek(m.in.Buffered() + 1)
-	here, _ := m.in.Peek(m.in.Buffered())
+	_, err := m.input.Peek(m.input.Buffered() + 1)
+	here, _ := m.input.Peek(m.input.Buffered())
 	return string(here), err
 }
 
@@ -503,15 +504,15 @@ func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
 	}
-	_, err := m.in.Peek(1) // reads only if nothing is left of the last read
-	here, _ := m.in.Peek(m.in.Buffered())
+	_, err := m.input.Peek(1) // reads only if nothing is left of the last read
+	here, _ := m.input.Peek(m.input.Buffered())
 	text := string(here)
 	if strings.Contains(text, "\n") {
 		m.lines = true
 		return m.nextLine()
 	}
 	message := m.firstCommand(text)
-	m.in.Discard(len(message))
+	m.input.Discard(len(message))
 	return message, err
 }
 
@@ -520,10 +521,10 @@ func (m *messageReader) next() (string, error) {
 // rest. If the connection broke, half a line is no message: "/msg bob I do not agr" is not what
 // its sender meant to say.
 func (m *messageReader) nextLine() (string, error) {
-	bytes, err := m.in.ReadSlice('\n')
+	bytes, err := m.input.ReadSlice('\n')
 	line := string(bytes)
 	for err == bufio.ErrBufferFull {
-		_, err = m.in.ReadSlice('\n')
+		_, err = m.input.ReadSlice('\n')
 	}
 	_, broken := err.(net.Error) // the orderly end of a connection, io.EOF, is none
 	if broken {
@@ -535,8 +536,9 @@ func (m *messageReader) nextLine() (string, error) {
 
 // firstCommand returns the first command of a text from a raw client. TCP may have glued several
 // together, as in "/create_group a/create_group b". A new one begins where the word of a command
-// that takes arguments stands right after a character that is no space, and before a space. A
-// message may hold such a place, too, and is cut in two there. Only newlines can prevent that.
+// that takes arguments stands right after a character that is no space, and before a space. (The
+// other commands are too easy to take for a part of a word: "/help/users".) A message may hold such
+// a place, too, and is cut in two there. Only newlines can prevent that.
 func (m *messageReader) firstCommand(text string) string {
 	for i := 1; i < len(text); i++ {
 		if !isSpace(text[i-1]) && m.startsCommand(text[i:]) {
@@ -607,7 +609,8 @@ const queueLength = 256
 // maxWrite, in bytes, is how much one write hands over at most. More hardly makes it faster.
 const maxWrite = 32 << 10
 
-// send puts a line into the queues of the receivers and returns how many took it. The caller must
+// send puts a line into the queues of the receivers and returns how many queues took it. A client
+// that is just leaving may take a line and never see it. The caller must
 // not hold the lock (R1). Where a queue is full, send waits for room, in all of them at the same
 // time. So it waits no longer than slowTimeout, however many receivers do not read.
 //
@@ -737,8 +740,8 @@ func (c *client) end(lastLine string) {
 const maxGroupName = 64
 
 // execute carries out a message and returns the reply, which is empty for an empty message. last
-// is true if the session ends with it. Everything that users type passes through here, and is made
-// visible here, so no command has to think of it.
+// is true if the session ends with it. Everything that users type after the login is made visible
+// here, so no command has to think of it.
 func (s *server) execute(c *client, message string) (reply string, last bool) {
 	if len(message) > maxMessage {
 		return "Error: a message may not be longer than " + strconv.Itoa(maxMessage) + " bytes.", false
@@ -757,7 +760,9 @@ func (s *server) execute(c *client, message string) (reply string, last bool) {
 			name, text = cutWord(text)
 		}
 		switch {
-		case cmd.name != "" && name == "", cmd.text != "" && text == "", cmd.text == "" && text != "":
+		case cmd.name != "" && name == "", // the name is missing
+			cmd.text != "" && text == "", // the text is missing
+			cmd.text == "" && text != "": // something is too much
 			return "Error: usage: " + cmd.usage(), false
 		}
 		return cmd.run(c, name, text), cmd.last
@@ -780,7 +785,8 @@ func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
 
-// except returns a copy of the clients, without one of them. The caller must hold the lock.
+// except returns a copy of the clients, without one of them. (nil is none of them.) The caller must
+// hold the lock.
 func (cs clients) except(one *client) []*client {
 	others := make([]*client, 0, len(cs))
 	for _, c := range cs {
@@ -946,9 +952,9 @@ func (s *server) help(*client, string, string) string {
 func (s *server) quit(*client, string, string) string { return "Goodbye!" }
 
 // list returns the number of clients and their names in order: "(2): alice, bob".
-func list(clients []*client) string {
+func list(members []*client) string {
 	var names []string
-	for _, c := range clients {
+	for _, c := range members {
 		names = append(names, c.name)
 	}
 	slices.Sort(names)

@@ -2299,7 +2299,7 @@ func FuzzFraming(f *testing.F) {
 	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
 	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
 		messages := func(cuts []byte) (all []string) {
-			in := &messageReader{in: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
+			in := &messageReader{input: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
 			for {
 				message, err := in.next()
 				if err == nil || message != "" {
@@ -2391,11 +2391,12 @@ var (
 
 // How long the grader waits.
 const (
-	stepPause  = 8 * time.Millisecond   // between two steps of the driver
+	stepPause  = 6 * time.Millisecond   // between two steps of the driver
 	shortPause = time.Millisecond       // the same in the two stress cases
 	startTime  = 10 * time.Second       // for a server to accept its first client
 	silence    = 2 * time.Second        // when nothing has come for so long, nothing more is waited for
 	hush       = 300 * time.Millisecond // when all that should come is there: for what should not come
+	caseTime   = time.Minute            // for the steps of a case
 	portTime   = time.Minute            // for the port of a server that was killed to be free again
 )
 
@@ -2512,8 +2513,10 @@ func assignment() []gradedCase {
 // thousandGroups returns the case in which two users create 1,000 groups each, and join each other's.
 func thousandGroups() gradedCase {
 	steps, checks := four+"hurry", "1 2 have welcome; 1 2 lack REFUSAL"
+	for _, i := range rand.New(rand.NewSource(1)).Perm(2000) { // in any order, but in the same for all
+		steps += fmt.Sprintf("; %d: /create_group CS_u%d_%d", 1+i%2, 1+i%2, i/2)
+	}
 	for k := range 1000 {
-		steps += fmt.Sprintf("; 1: /create_group CS_u1_%d; 2: /create_group CS_u2_%d", k, k)
 		checks += fmt.Sprintf("; 1 has CS_u2_%d; 2 has CS_u1_%d", k, k)
 	}
 	steps += "; wait 1 CS_u1_999; wait 2 CS_u2_999"
@@ -2533,8 +2536,12 @@ func fiftyLeave() gradedCase {
 		steps += fmt.Sprintf("; %d opens; %d: u%d", i, i, i)
 	}
 	steps += "; hurry"
-	for i := 1; i <= 50; i++ {
-		steps += fmt.Sprintf("; %d: p%d; %d: /exit", 50+i, 50+i, i)
+	for _, i := range rand.New(rand.NewSource(1)).Perm(100) {
+		if i < 50 {
+			steps += fmt.Sprintf("; %d: /exit", 1+i)
+		} else {
+			steps += fmt.Sprintf("; %d: p%d", 1+i, 1+i)
+		}
 	}
 	for i := 51; i <= 100; i++ {
 		steps += fmt.Sprintf("; wait %d welcome", i)
@@ -2639,9 +2646,9 @@ func (t *terminal) receive() bool {
 	return err == nil
 }
 
-// run is the course's client: two prompts and a verdict of one read each, and then two loops.
+// run is the course's client: two prompts and a verdict of one read each, and then two loops. Only /exit
+// closes the connection here. All others are reset at the end of the case.
 func (t *terminal) run() {
-	defer t.conn.Close()
 	for range 2 {
 		if !t.receive() || !t.sendNext() {
 			return
@@ -2657,6 +2664,7 @@ func (t *terminal) run() {
 	}()
 	for t.sendNext() {
 	}
+	t.conn.Close()
 }
 
 // sendNext sends the next line that was typed, and reports whether the client goes on.
@@ -2684,7 +2692,6 @@ func (t *terminal) typeLine(line string) {
 	t.typed <- line
 	if t.leisure {
 		t.waitFor(time.Second, time.Second, func() bool { return t.closed || len(t.output) > before })
-		t.waitFor(time.Second, 50*time.Millisecond, func() bool { return false })
 	}
 }
 
@@ -2714,17 +2721,27 @@ func (p *play) run(c gradedCase) (problem string) {
 			t.typed <- "" // ends its client
 		}
 	}()
-	pause, before := stepPause, ""
+	pause, before, late := stepPause, "", time.Now().Add(caseTime)
 	for _, step := range strings.Split(c.steps, "; ") {
-		who, what, _ := strings.Cut(step, " ")
-		if name := strings.TrimSuffix(who, ":"); name != before && who != "hurry" {
-			// What one user does comes after what another has done: the lines before were sent.
-			if previous := p.terminals[before]; previous != nil && pause == stepPause {
-				p.waitFor(time.Second, time.Second, func() bool { return previous.unsent == 0 || previous.closed })
-			}
-			before = name
+		if time.Now().After(late) {
+			return "the case took more than " + caseTime.String()
 		}
-		if !p.leisure {
+		who, what, _ := strings.Cut(step, " ")
+		// What is done in another terminal comes after what was typed before was sent, and a second login of a
+		// user after the end of the first.
+		terminal := strings.TrimSuffix(who, ":")
+		if previous := p.terminals[before]; previous != nil && terminal != before && pause == stepPause {
+			p.waitFor(time.Second, time.Second, func() bool { return previous.unsent == 0 || previous.closed })
+		}
+		if user := p.terminals[strings.TrimPrefix(what, "in as ")]; user != nil {
+			p.waitFor(time.Second, time.Second, func() bool { return user.closed })
+		}
+		if who != "wait" {
+			before = terminal
+		}
+		if p.leisure && pause == stepPause {
+			p.waitFor(time.Second, 50*time.Millisecond, func() bool { return false }) // all is quiet
+		} else {
 			time.Sleep(pause) // not to wait for anything: this is the speed of the course's driver
 		}
 		switch {
