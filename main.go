@@ -30,8 +30,8 @@
 //	    login, and only its writer after that.
 //	R3  A queue is never closed, because a late sender would panic. The channel lastLine asks a
 //	    writer to end, and closing the channel done says that it has ended.
-//	R4  Only its own session takes a client out of the chat, and cleans up. Anybody else who is
-//	    done with a client closes its connection. (stop ends all sessions in a way of its own.)
+//	R4  Only its own session takes a client out of the chat, and cleans up. Whoever else is done
+//	    with a client closes its connection, or ends its reading. The session notices.
 package main
 
 import (
@@ -60,7 +60,7 @@ type server struct {
 	commands     []command
 	loginTimeout time.Duration // for a whole login; without it, silent strangers would pile up
 	slowTimeout  time.Duration // for a client to take what it is sent
-	refusalDelay time.Duration // from the beginning of a login to its refusal; it slows guessing
+	refusalDelay time.Duration // from the beginning of a login to its refusal, at least; it slows guessing
 	silence      time.Duration // ends the password of a client that sends no newlines
 	acceptPause  time.Duration // after a failure to accept a connection
 
@@ -137,12 +137,15 @@ func main() {
 	if len(os.Args) == 2 {
 		address = os.Args[1]
 	}
-	_, _, err := net.SplitHostPort(address)
-	if err != nil || len(os.Args) > 2 {
+	_, port, err := net.SplitHostPort(address)
+	switch {
+	case len(os.Args) > 2, err != nil, port == "":
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
 	signal.Ignore(syscall.SIGPIPE) // or a log line would kill us when "2>&1 | head" has ended
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	passwords := loadUsers("users.txt")
 	logger := newLogger()
 	listener, err := net.Listen("tcp", address) // SHORTCUT: a real server would use crypto/tls
@@ -150,14 +153,15 @@ func main() {
 		logger.Fatalf("ERROR cannot start: %v", err)
 	}
 	s := newServer(passwords, logger)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go s.serve(listener) // ends when stop closes the listener
-	logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr())
+	// A log line waits if the console is stopped (Ctrl-S). This one must not keep main from the signal.
+	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr())
+
 	received := <-signals
-	time.AfterFunc(stopTimeout, func() { os.Exit(0) }) // first, because all that follows may wait
+	time.AfterFunc(stopTimeout, func() { os.Exit(0) }) // first, because the rest may have to wait
 	s.stop(listener)
-	logger.Printf("INFO stopped: %v", received)
+	logger.Printf("INFO stopping: %v", received)
+	s.sessions.Wait()
 }
 
 // loadUsers reads the file of users, a line of username:password for each, and returns the
@@ -235,24 +239,20 @@ func (s *server) serve(listener net.Listener) {
 }
 
 // stop lets nobody in any more, tells everybody online that the server ends, and ends their
-// sessions. A writer ends after its last line, so nothing can follow it. stop takes the lock to
-// empty the lists, so that the sessions, which end one after the other, do not tell each other that
-// they leave. Then it waits for them. One whose client does not read may take up to slowTimeout,
-// but main does not wait so long.
+// sessions. It takes the lock, and does not wait. A writer ends after its last
+// line, so nothing can follow "Server is shutting down."
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
-	online := s.online
-	s.online = clients{}
-	s.groups = map[string]clients{}
+	online := s.online.except(nil)
 	s.mu.Unlock()
-
 	listener.Close()
-	for _, c := range online { // nobody else uses this map any more
+	for _, c := range online {
 		c.end("Server is shutting down.\n")
-		c.conn.SetReadDeadline(time.Now()) // ends the session: the next read fails
 	}
-	s.sessions.Wait()
+	for _, c := range online {
+		c.conn.SetReadDeadline(time.Now()) // ends the session: its next read fails
+	}
 }
 
 // ---- The life of a connection -------------------------------------------------------------------
@@ -262,9 +262,9 @@ func (s *server) stop(listener net.Listener) {
 // the client's /quit, a broken connection, a client that does not read or the end of the server,
 // the session comes to the fourth. That is why cleaning up is written only once.
 
-// sendBuffer, in bytes, is how much the system takes for a client before a write has to wait. The
-// system would let it grow to several megabytes. A slow client takes longer than slowTimeout to
-// read so much, and would look like one that does not read at all.
+// sendBuffer, in bytes, is how much the system may keep for a client that is slow to read. (Linux
+// doubles it.) Without this limit it grows to megabytes, and a write has to wait until a good part
+// of it is read. A slow client takes longer than slowTimeout for that, and would look stuck.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection. It ends when the connection does.
@@ -275,6 +275,7 @@ func (s *server) handle(conn *net.TCPConn) {
 	if c != nil {
 		lastLine := s.chat(c, in)
 		s.leave(c, lastLine)
+		defer s.sessions.Done()
 	}
 	s.hangUp(conn, in)
 }
@@ -367,8 +368,8 @@ func (s *server) matches(name, password string) bool {
 	return known && password == want
 }
 
-// enter lets a user into the chat, tells the others, and returns the new client. The second result
-// is empty, or the reason why the user may not enter. enter takes the lock, and waits for the
+// enter lets a user into the chat, tells the others, and returns the new client. problem is empty,
+// or the reason why the user may not enter. enter takes the lock, and waits for the
 // others as send does.
 //
 // The welcome is queued before the client is in the list of those online, so it comes first. The
@@ -396,8 +397,8 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	if problem != "" {
 		return nil, problem
 	}
-	s.log.Printf("INFO %s logged in from %v", name, conn.RemoteAddr())
 	go s.write(c) // ends after a call of c.end, or when it cannot write
+	s.log.Printf("INFO %s logged in from %v", name, conn.RemoteAddr())
 	s.send(name+" has joined the chat.\n", others...)
 	return c, ""
 }
@@ -436,6 +437,9 @@ func (s *server) leave(c *client, lastLine string) {
 		s.removeMember(c, group)
 	}
 	others := s.online.except(c)
+	if s.stopping {
+		others = nil // they are told that the server ends, and need not hear who leaves first
+	}
 	s.mu.Unlock()
 
 	c.end(lastLine)
@@ -445,7 +449,6 @@ func (s *server) leave(c *client, lastLine string) {
 	delete(s.taken, c.name)
 	s.mu.Unlock()
 	<-c.done
-	s.sessions.Done()
 }
 
 // hangUp closes a connection so that the last lines arrive. A connection that is closed while
@@ -620,6 +623,11 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 	var full []*client
 	for _, c := range receivers {
 		select {
+		case <-c.done:
+			continue // its writer has ended, but its session has not left yet
+		default:
+		}
+		select {
 		case c.queue <- line:
 			sent++
 		default:
@@ -644,12 +652,14 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 // waitForRoom puts a line into a queue that was full, and reports whether it did. If there is no
 // room within slowTimeout, it drops the client.
 func (s *server) waitForRoom(line string, c *client) bool {
+	timer := time.NewTimer(s.slowTimeout)
+	defer timer.Stop()
 	select {
 	case c.queue <- line:
 		return true
 	case <-c.done:
 		return false
-	case <-time.After(s.slowTimeout):
+	case <-timer.C:
 		s.drop(c, "its queue was full for "+s.slowTimeout.String())
 		return false
 	}
@@ -663,8 +673,8 @@ func (s *server) drop(c *client, reason string) {
 	}
 }
 
-// write is the writer of a client (R2). It waits for a line, takes more from the queue, up to
-// maxWrite, and writes them together: a write costs nearly the same for one line and for a hundred.
+// write is the writer of a client (R2). It waits for a line, takes more from the queue, until they are
+// maxWrite bytes, and writes them together: a write costs nearly the same for one line and for a hundred.
 // It waits for the client to take them. If a write fails, the client does not read or is gone.
 func (s *server) write(c *client) {
 	defer close(c.done)
