@@ -40,7 +40,7 @@ import (
 	"net"
 	"sync"
 
-	// These seven do what the four above cannot:
+	// The four above do most of the work. Each of these is here for something that they cannot do:
 	"os"        // the users file, the log file, the command line
 	"os/signal" // Ctrl-C stops the server politely
 	"slices"    // lists in order
@@ -64,7 +64,7 @@ type server struct {
 	silence      time.Duration // ends the password of a client that sends no newlines
 	acceptPause  time.Duration // after a failure to accept a connection
 
-	sessions sync.WaitGroup // counts the sessions in the chat; stop waits for them
+	sessions sync.WaitGroup // counts the sessions of clients who have logged in; main waits for them
 
 	mu       sync.RWMutex       // guards the fields below (R1)
 	online   clients            // everybody in the chat
@@ -126,7 +126,8 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 // A mistake that main finds before it serves ends the program, with one line that says what is
 // wrong: somebody is there to read it. Whatever goes wrong later is logged, and the chat goes on.
 
-// stopTimeout is how long a client that does not read can delay the end of the server.
+// stopTimeout is how long a client that does not read, or does not close its side of the
+// connection, can delay the end of the server.
 const stopTimeout = 2 * time.Second
 
 // main serves until SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed) comes, and then
@@ -138,8 +139,8 @@ func main() {
 		address = os.Args[1]
 	}
 	_, port, err := net.SplitHostPort(address)
-	switch {
-	case len(os.Args) > 2, err != nil, port == "":
+	wellFormed := err == nil && port != ""
+	if len(os.Args) > 2 || !wellFormed {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
@@ -180,11 +181,11 @@ func loadUsers(path string) map[string]string {
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSuffix(line, "\r")
 		name, password, _ := strings.Cut(line, ":")
-		_, twice := passwords[name]
+		_, duplicate := passwords[name]
 		switch {
 		case strings.TrimSpace(line) == "": // an empty line is no user
-		case !validName(name), strings.TrimSpace(password) == "", twice:
-			log.Fatalf("ERROR %s:%d: want username:password, each name once, without spaces and brackets", path, i+1)
+		case !validName(name), strings.TrimSpace(password) == "", duplicate:
+			log.Fatalf("ERROR %s:%d: want username:password; each name once, and no spaces or brackets in a name", path, i+1)
 		default:
 			passwords[name] = password
 		}
@@ -195,7 +196,7 @@ func loadUsers(path string) map[string]string {
 // newLogger returns the log of the server, which goes to the console and to a file that is
 // named after the day of the start. Only its owner may read it: it names users and addresses.
 func newLogger() *log.Logger {
-	os.Mkdir("logs", 0o700) // if it fails, and not because it is there already, OpenFile says why
+	os.Mkdir("logs", 0o700) // usually it is there already; any other error shows in the next step
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -239,8 +240,9 @@ func (s *server) serve(listener net.Listener) {
 }
 
 // stop lets nobody in any more, tells everybody online that the server ends, and ends their
-// sessions. It takes the lock, and does not wait. A writer ends after its last
-// line, so nothing can follow "Server is shutting down."
+// sessions. It takes the lock, and does not wait. A writer ends after its last line, so nothing can
+// follow "Server is shutting down." All writers are told before the first session can end, so that
+// nobody hears of others who leave.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -251,7 +253,7 @@ func (s *server) stop(listener net.Listener) {
 		c.end("Server is shutting down.\n")
 	}
 	for _, c := range online {
-		c.conn.SetReadDeadline(time.Now()) // ends the session: its next read fails
+		c.conn.SetReadDeadline(time.Now()) // its session ends when it has to read again
 	}
 }
 
@@ -262,9 +264,10 @@ func (s *server) stop(listener net.Listener) {
 // the client's /quit, a broken connection, a client that does not read or the end of the server,
 // the session comes to the fourth. That is why cleaning up is written only once.
 
-// sendBuffer, in bytes, is how much the system may keep for a client that is slow to read. (Linux
-// doubles it.) Without this limit it grows to megabytes, and a write has to wait until a good part
-// of it is read. A slow client takes longer than slowTimeout for that, and would look stuck.
+// sendBuffer, in bytes, is how much the system keeps for a client that is slow to read. (Linux
+// doubles it.) Without this limit, the system would keep megabytes, and when they are full there is
+// room again only after the client has read a good part of them. A slow client may need more than
+// slowTimeout for that, and would be dropped.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection. It ends when the connection does.
@@ -272,17 +275,20 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(sendBuffer)
 	in := &messageReader{input: bufio.NewReaderSize(conn, maxRead), commands: s.commands}
 	c := s.login(conn, in)
-	if c != nil {
-		lastLine := s.chat(c, in)
-		s.leave(c, lastLine)
-		defer s.sessions.Done()
+	if c == nil {
+		s.hangUp(conn, in)
+		return
 	}
+	lastLine := s.chat(c, in)
+	s.leave(c, lastLine)
 	s.hangUp(conn, in)
+	s.sessions.Done()
 }
 
 // login asks for a user name and a password and returns the new client, who is in the chat then. It
 // returns nil if the login failed, or if the connection was closed before anything was typed: that
-// is no attempt, and not worth a log line. login waits for the client until loginTimeout is over.
+// is no attempt, and not worth a log line. login waits for the client until loginTimeout is over,
+// and before a refusal until refusalDelay is over.
 //
 // A wrong name and a wrong password get the same answer after the same time, or a stranger could
 // find out which names exist. A name that does not exist is not logged: perhaps it is a password,
@@ -298,7 +304,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil
 	}
-	conn.SetReadDeadline(time.Time{}) // none. Not after enter: by then, stop may have set one
+	// Remove the deadline now. After enter, this could remove one that stop has set to end the session.
+	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // of a refusal; there is none for a wrong name or password
 	switch {
@@ -341,18 +348,18 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 		return "", "", err
 	}
 	conn.Write([]byte("Enter password: "))
-	first := len(typed)
+	nameLength := len(typed) // if this is a raw client
 	for !strings.Contains(typed, "\n") {
-		name, password = typed[:first], typed[first:]
+		name, password = typed[:nameLength], typed[nameLength:]
 		if s.matches(name, password) {
-			in.input.Discard(len(typed))
+			in.input.Discard(len(typed)) // more has left them in the reader
 			return name, password, nil
 		}
 		if password != "" {
 			conn.SetReadDeadline(time.Now().Add(min(s.silence, time.Until(deadline))))
 		}
 		typed, err = in.more()
-		if err != nil {
+		if err != nil { // silence, the deadline or the end of the connection: this is all
 			return name, password, nil
 		}
 	}
@@ -375,8 +382,7 @@ func (s *server) matches(name, password string) bool {
 // The welcome is queued before the client is in the list of those online, so it comes first. The
 // writer starts afterwards. So whoever sees the welcome can already be written to.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
-	c = &client{name: name, conn: conn}
-	c.queue = make(chan string, queueLength)
+	c = &client{name: name, conn: conn, queue: make(chan string, queueLength)}
 	c.lastLine = make(chan string, 1)
 	c.done = make(chan struct{})
 	c.queue <- "Welcome to the chat server!\n"
@@ -405,7 +411,8 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 
 // chat carries out a client's commands, until the client quits or its connection ends, and returns
 // the last line that the client is to get. It waits for commands, and for what they wait for. The
-// error of next does not matter: whatever it is, the client can say no more.
+// last message may come together with an error, so chat carries it out before it looks at the
+// error. Which error it is does not matter: the client can say no more.
 func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	for {
 		message, err := in.next()
@@ -472,7 +479,7 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 // message ends is called framing. Two kinds of clients come here:
 //
 //	line clients   end each message with a newline, the delimiter. nc, telnet and the client in
-//	               this folder do. It does not matter how TCP cuts their bytes.
+//	               this folder do. Once they are known, it does not matter how TCP cuts their bytes.
 //	raw clients    send no delimiter, as the course's own client does. All the server can do is
 //	               take the bytes of one read for a message, or for several commands.
 //
@@ -481,8 +488,9 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 // maxMessage, in bytes without the line end, is the limit that the assignment sets.
 const maxMessage = 1024
 
-// maxRead, in bytes, is what one read takes at most, and the memory of a reader. A terminal sends
-// lines of up to 4096 bytes. A raw client's line must fit, or its end would count as a message.
+// maxRead, in bytes, is what one read takes at most, and the memory of a reader. Nobody can type
+// more than 4096 bytes into a terminal at once. So what a raw client sends fits into one read, and
+// is not cut into two messages.
 const maxRead = 4096
 
 // A messageReader turns the bytes of one connection into messages. Only its session uses it (R2).
@@ -492,8 +500,9 @@ type messageReader struct {
 	commands []command // what a raw client may type
 }
 
-// more waits for one read to bring more bytes, and returns all that are here. They stay in the
-// reader. To ask for a byte more than is here makes it read.
+// more waits until a read has brought more bytes, and returns all that are in the reader. They stay
+// there, because Peek does not remove them. The first Peek asks for a byte more than is there, so
+// it has to read. The second one returns all that is there then.
 func (m *messageReader) more() (string, error) {
 	_, err := m.input.Peek(m.input.Buffered() + 1)
 	here, _ := m.input.Peek(m.input.Buffered())
@@ -538,10 +547,10 @@ func (m *messageReader) nextLine() (string, error) {
 }
 
 // firstCommand returns the first command of a text from a raw client. TCP may have glued several
-// together, as in "/create_group a/create_group b". A new one begins where the word of a command
-// that takes arguments stands right after a character that is no space, and before a space. (The
-// other commands are too easy to take for a part of a word: "/help/users".) A message may hold such
-// a place, too, and is cut in two there. Only newlines can prevent that.
+// together, as in "/create_group a/create_group b". A new one begins where a character that is no
+// space is followed by the word of a command that takes arguments and by a space. A message that
+// looks like that is cut as well: "/msg bob see x/msg y" becomes "/msg bob see x" and "/msg y".
+// The messages of a client that sends newlines are never cut.
 func (m *messageReader) firstCommand(text string) string {
 	for i := 1; i < len(text); i++ {
 		if !isSpace(text[i-1]) && m.startsCommand(text[i:]) {
@@ -612,21 +621,16 @@ const queueLength = 256
 // maxWrite, in bytes, is how much one write hands over at most. More hardly makes it faster.
 const maxWrite = 32 << 10
 
-// send puts a line into the queues of the receivers and returns how many queues took it. A client
-// that is just leaving may take a line and never see it. The caller must
-// not hold the lock (R1). Where a queue is full, send waits for room, in all of them at the same
-// time. So it waits no longer than slowTimeout, however many receivers do not read.
+// send puts a line into the queues of the receivers and returns how many queues took it. (A client
+// that is just leaving may take a line and never see it.) The caller must not hold the lock (R1).
+// Where a queue is full, send waits for room, in all full queues at the same time. So it waits no
+// longer than slowTimeout, however many receivers do not read.
 //
 // SHORTCUT: when alice and bob send at the same time, two receivers may get their lines in
 // different order. A real server has one place that numbers all messages.
 func (s *server) send(line string, receivers ...*client) (sent int) {
 	var full []*client
 	for _, c := range receivers {
-		select {
-		case <-c.done:
-			continue // its writer has ended, but its session has not left yet
-		default:
-		}
 		select {
 		case c.queue <- line:
 			sent++
@@ -652,14 +656,12 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 // waitForRoom puts a line into a queue that was full, and reports whether it did. If there is no
 // room within slowTimeout, it drops the client.
 func (s *server) waitForRoom(line string, c *client) bool {
-	timer := time.NewTimer(s.slowTimeout)
-	defer timer.Stop()
 	select {
 	case c.queue <- line:
 		return true
 	case <-c.done:
 		return false
-	case <-timer.C:
+	case <-time.After(s.slowTimeout):
 		s.drop(c, "its queue was full for "+s.slowTimeout.String())
 		return false
 	}
@@ -693,7 +695,7 @@ func (s *server) write(c *client) {
 			}
 		case lastLine := <-c.lastLine:
 			batch = batch[:0]
-			for range len(c.queue) { // not what comes later, or it might never end
+			for range len(c.queue) { // not what comes later, or this loop might never end
 				batch = append(batch, <-c.queue...)
 			}
 			batch = append(batch, lastLine...)
