@@ -712,9 +712,9 @@ func TestLoginWrongPasswordWaits(t *testing.T) {
 		t.Run(fmt.Sprintf("%q", pieces), func(t *testing.T) {
 			t.Parallel()
 			c := &talk{TB: t, r: start(t, func(s *server) { s.refusalDelay = pause })}
+			before := time.Now() // the login, and the time of its refusal, begin after this
 			p := c.connect("somebody")
 			p.prompt("Enter username: ")
-			before := time.Now() // the server asks, and its pause begins, after this
 			p.send(pieces[0])
 			p.prompt("Enter password: ")
 			if len(pieces) > 1 {
