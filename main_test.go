@@ -610,6 +610,8 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%q does not look like a refusal", tc[1])
 			}
 		}
+		bob.say("/group_msg bobs mine?") // the refused creation has not taken the group away from bob
+		bob.hear("Message sent to group bobs (0 members).")
 		// What is just within the limits is no refusal.
 		longest := strings.Repeat("x", 64)
 		alice.say("/create_group " + longest)
@@ -1248,6 +1250,8 @@ func TestStopping(t *testing.T) {
 			alice.end()
 			bob.hear("Server is shutting down.")
 			bob.end()
+			alice.conn.Close()
+			bob.conn.Close()
 			if status := p.wait(); status != 0 {
 				t.Errorf("exit status %d, want 0", status)
 			}
@@ -1315,6 +1319,9 @@ func TestLog(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(p.cmd.Dir, "logs", "????-??-??.log"))
 	if len(files) == 0 {
 		t.Fatal("there is no file for today under logs/")
+	}
+	if info, err := os.Stat(filepath.Dir(files[0])); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder logs has mode %v (%v), want rwx for its owner alone", info.Mode(), err)
 	}
 	var file []byte // two, if midnight was just now
 	for _, name := range files {
@@ -1409,6 +1416,7 @@ func TestConsole(t *testing.T) {
 			cmd.Process.Signal(syscall.SIGTERM)
 			alice.hear("Server is shutting down.")
 			alice.end()
+			alice.conn.Close()
 			timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 			cmd.Wait()
 			timer.Stop()
