@@ -1396,6 +1396,7 @@ func TestConsole(t *testing.T) {
 			addr := first[strings.LastIndex(first, " ")+1 : len(first)-1]
 			c := &talk{TB: t, r: running{server: &server{passwords: users()}, addr: addr}}
 			alice := c.login("alice")
+			alice.fence() // her session has written its line of the log, and will not wait for the console
 			if what == "gone" {
 				near.Close()
 				far.Close()
@@ -2955,11 +2956,11 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// story tells how the server ended and what it printed last.
-func (p *process) story() string {
+// printed returns the last lines that the server printed.
+func (p *process) printed() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return "The server: " + p.cmd.ProcessState.String() + ". It printed last:\n" + indent(string(p.tail))
+	return indent(string(p.tail))
 }
 
 // portFree reports whether a server could listen at an address, even one that does not set SO_REUSEADDR.
@@ -3013,10 +3014,14 @@ func (s *submission) playOnce(c gradedCase, p *play) (problem string) {
 		return ended.IsZero() || time.Since(ended) < time.Second/2 // it may have left a server in the background
 	}
 	problem = p.run(c)
+	how := "was running"
+	if server.hasEnded() {
+		how = "had ended: " + server.cmd.ProcessState.String()
+	}
 	alive := !server.hasEnded() || server.cmd.ProcessState.Success()
 	server.kill()
 	if problem != "" {
-		problem += "\n" + server.story()
+		problem += "\n    The server " + how + ". It printed last:\n" + server.printed()
 	}
 	switch {
 	case len(p.terminals) == 0 && s.of == 0:
