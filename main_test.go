@@ -1,48 +1,34 @@
 // The tests talk to the server as clients do: over real connections to 127.0.0.1, on a port that the
 // system chooses.
 //
-//	go test ./...                               all of them
-//	go test -run TestConversations/group ./     the conversations whose names contain "group"
-//	go test -run TestAssignment -v ./           grade: the 37 cases of the assignment and their marks
-//	go test -run '^$' -bench . -benchmem ./     measure
+//	go test ./...                             all of them
+//	go test -run TestConversations/group .    the conversations whose names contain "group"
+//	go test -run TestAssignment               grade: the 37 cases of the assignment and their marks
+//	go test -run '^$' -bench . -benchmem .    measure
 //
-// The seam. start starts a server in this process and returns its address, and what a client says and
-// hears there is what the tests judge. They reach inside only where no wire does: to make limits short or
-// long, buffers small and queues full, to stop the server, to count what is left
-// of clients that are gone, and to fuzz. startProgram and run start the programs as a user does, where
-// that matters: for the users file, the command line, signals, logs, memory. startServer starts another
-// server, to grade it.
+// The order is that of main.go:
 //
-// The table. Most tests are conversations, a row for each thing that is said, > or heard, <:
+//	the server under test       start and startProgram
+//	conversations               how to write a test: the rows, and what each verb means
+//	starting and stopping       TestNotStarting, TestUsersFile, TestStopping..., TestLog, TestConsole,
+//	                            TestNoDescriptors, TestClient
+//	the life of a connection    TestLogin..., TestEnd, TestLeaving
+//	from bytes to messages      TestFraming..., TestSplits, TestGarbage
+//	from messages to sockets    TestStuck..., TestFullQueues, TestSlowReader, TestLateReader, TestLongList
+//	commands                    TestConversations, TestRefusals
+//	many at once                TestAtOnce, TestLives, TestResets
+//	fuzzing                     FuzzFraming, FuzzCommand
+//	grading                     TestAssignment, for this server or for any other
+//	benchmarks                  BenchmarkFanOut, BenchmarkPrivate, BenchmarkLogin, BenchmarkIdle
 //
-//	alice in
-//	bob in
-//	alice > /msg bob hello
-//	alice < Message sent to bob.
-//	bob < [alice]: hello
-//
-// A peer must hear its lines in the order given, and no others: whatever comes uninvited is found
-// at the next line that the peer waits for. A failure shows the conversation so far, with what each
-// peer said and heard.
-//
-// The fence. That nothing comes cannot be waited for. So at the end of a conversation everybody writes
-// to himself, and must hear that and nothing before it: the server has queued all that a command sends
-// before it answers the command, so what is not there by then will not come.
-//
-// Events. A test waits for a line, the end of a connection or of a program, or a line of the log, and at
-// most for patience. Nothing sleeps to wait for these. Only that a queue is full, of which nothing tells,
-// is taken from nothing happening for a while (TestLeaving, TestStoppingWithStuckClient).
-//
-// Grading. TestAssignment plays what the course graded and adds up the marks, for this server or,
-// with flags, for any other. Of its code, only the call of start in gradeOurs knows this package.
-//
-// In the order of the file: the seam and the peers, commands, login, framing, the program, hostile
-// clients, fuzzing, grading, benchmarks.
+// No test sleeps in order to wait. It waits for an event (a line, the end of a connection or of a
+// program, a line of the log) and fails when the event has not come after patience.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -66,1015 +52,119 @@ import (
 	"unicode/utf8"
 )
 
-// patience is how long a test waits for an event that must come. It is spent only when a test fails.
+// ---- The server under test ----------------------------------------------------------------------
+
+// patience is how long a test waits for an event that must come. Only a test that fails spends it.
 const patience = 20 * time.Second
-
-// ---- The seam, and the peers that talk to it ----
-
-// users are the ones of users.txt, one whose password has colons and blanks, and u0 to u199 with
-// passwords p0 to p199.
-func users() map[string]string {
-	passwords := map[string]string{
-		"alice": "password123", "bob": "qwerty456", "charlie": "secure789", "david": "helloWorld!",
-		"eve": "trustno1", "frank": "letmein", "grace": "passw0rd",
-		"colon": "a:b c:",
-	}
-	for i := 0; i < 200; i++ {
-		passwords[fmt.Sprint("u", i)] = fmt.Sprint("p", i)
-	}
-	return passwords
-}
-
-// A logBuffer is a log that a test can read while the server writes it.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write takes what the server logs.
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-// String returns what was logged so far.
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // A running is a server under test.
 type running struct {
-	*server
-	addr     string
-	logs     *logBuffer
-	listener net.Listener
+	*server // nil if it is a program of its own
+	addr    string
+	logs    *output
+	stop    func()
 }
 
-// start starts a server with impatient limits, which change may alter, and stops it after the test.
-func start(t testing.TB, change ...func(*server)) running {
+// start starts a server in this process, and stops it after the test. Its limits are shorter than
+// those of the program. A setting like "slowTimeout 2s" changes one of them.
+func start(t testing.TB, settings ...string) *running {
 	t.Helper()
-	logs := new(logBuffer)
+	logs := new(output)
 	s := newServer(users(), log.New(logs, "", log.LstdFlags))
 	s.refusalDelay, s.silence, s.acceptPause = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
-	for _, f := range change {
-		f(s)
+	limits := map[string]*time.Duration{
+		"loginTimeout": &s.loginTimeout, "slowTimeout": &s.slowTimeout, "refusalDelay": &s.refusalDelay,
+		"silence": &s.silence,
+	}
+	for _, setting := range settings {
+		name, value, _ := strings.Cut(setting, " ")
+		duration, err := time.ParseDuration(value)
+		if limits[name] == nil || err != nil {
+			t.Fatalf("there is no setting %q (%v)", setting, err)
+		}
+		*limits[name] = duration
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := running{s, listener.Addr().String(), logs, listener}
 	go s.serve(listener)
 	t.Cleanup(func() { s.stop(listener); s.sessions.Wait() })
-	return r
+	return &running{s, listener.Addr().String(), logs, func() { s.stop(listener) }}
 }
 
-// A talk is a conversation: the peers and what was said and heard so far.
-type talk struct {
-	testing.TB
-	r     running
-	raw   bool // its peers send no newlines
-	mu    sync.Mutex
-	story []string
-}
-
-// note adds a line to the story that a failure shows.
-func (c *talk) note(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.story = append(c.story, fmt.Sprintf(format, args...))
-}
-
-// fail ends the test with the story so far.
-func (c *talk) fail(format string, args ...any) {
-	c.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	story := c.story
-	if len(story) > 40 {
-		story = append([]string{"..."}, story[len(story)-40:]...)
+// users are the ones of users.txt, one whose password has colons and spaces, and u0 to u199 with
+// the passwords p0 to p199.
+func users() map[string]string {
+	passwords := map[string]string{
+		"alice": "password123", "bob": "qwerty456", "charlie": "secure789", "david": "helloWorld!",
+		"eve": "trustno1", "frank": "letmein", "grace": "passw0rd", "colon": "a:b c:",
 	}
-	c.Fatalf("%s\nThe conversation so far:\n    %s", fmt.Sprintf(format, args...), strings.Join(story, "\n    "))
-}
-
-// A peer is a client in a conversation.
-type peer struct {
-	*talk
-	name string
-	conn *net.TCPConn
-	in   *bufio.Reader
-}
-
-// connect returns a peer that has not logged in.
-func (c *talk) connect(name string) *peer {
-	c.Helper()
-	conn, err := net.Dial("tcp", c.r.addr)
-	if err != nil {
-		c.fail("%s cannot connect: %v", name, err)
+	for i := range 200 {
+		passwords[fmt.Sprint("u", i)] = fmt.Sprint("p", i)
 	}
-	c.Cleanup(func() { conn.Close() })
-	conn.SetReadDeadline(time.Now().Add(patience))
-	return &peer{c, name, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	return passwords
 }
 
-// login returns a peer that has logged in and was welcomed.
-func (c *talk) login(name string) *peer {
-	c.Helper()
-	p := c.connect(name)
-	p.prompt("Enter username: ")
-	p.say(name)
-	p.prompt("Enter password: ")
-	p.say(c.r.passwords[name])
-	p.hear("Welcome to the chat server!")
-	return p
+// serverSide returns the server's end of a client that is online.
+func (r *running) serverSide(name string) *client {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.online[name]
 }
 
-// say sends a message as this conversation's kind of client does.
-func (p *peer) say(message string) {
-	p.Helper()
-	if !p.raw {
-		message += "\n"
-	}
-	p.send(message)
+// An output is what somebody prints, or logs. It can be read while more comes; of very much it keeps the end.
+type output struct {
+	mu   sync.Mutex
+	text []byte
+	last time.Time // when something came
 }
 
-// send sends bytes as they are, in one write.
-func (p *peer) send(data string) {
-	p.Helper()
-	p.note("%-8s says   %.200q", p.name, data)
-	p.conn.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(p.conn, data); err != nil {
-		p.fail("%s cannot send %.80q: %v", p.name, data, err)
-	}
+// Write takes what is printed.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, b...)
+	o.text = o.text[max(0, len(o.text)-1<<20):]
+	o.last = time.Now()
+	return len(b), nil
 }
 
-// prompt waits for a text without a newline.
-func (p *peer) prompt(want string) {
-	p.Helper()
-	got := make([]byte, len(want))
-	n, err := io.ReadFull(p.in, got)
-	p.note("%-8s hears  %q", p.name, got[:n])
-	if string(got[:n]) != want {
-		p.fail("%s heard %q (%v), want the prompt %q", p.name, got[:n], err, want)
-	}
+// read returns what was printed so far, and when the last of it came.
+func (o *output) read() (string, time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text), o.last
 }
 
-// line waits for the next line and returns it without its end.
-func (p *peer) line() string {
-	p.Helper()
-	p.conn.SetReadDeadline(time.Now().Add(patience))
-	got, err := p.in.ReadString('\n')
-	if err != nil {
-		p.fail("%s heard %q and then %v, want a line", p.name, got, err)
-	}
-	got = strings.TrimSuffix(got, "\n")
-	p.note("%-8s hears  %.200q", p.name, got)
-	return got
+// String returns what was printed so far.
+func (o *output) String() string {
+	text, _ := o.read()
+	return text
 }
 
-// hear waits for the next lines, which must be these.
-func (p *peer) hear(want ...string) {
-	p.Helper()
-	for _, w := range want {
-		if got := p.line(); got != w {
-			p.fail("%s heard %q\n%*swant %q", p.name, got, len(p.name)+1, "", w)
-		}
-	}
-}
-
-// hearUntil waits for a line and returns those before it.
-func (p *peer) hearUntil(last string) (before []string) {
-	p.Helper()
-	for {
-		got := p.line()
-		if got == last {
-			return before
-		}
-		before = append(before, got)
-	}
-}
-
-// end waits for the server to close the connection, without another line.
-func (p *peer) end() {
-	p.Helper()
-	p.conn.SetReadDeadline(time.Now().Add(patience))
-	rest, err := io.ReadAll(p.in)
-	p.note("%-8s hears  %q and the end", p.name, rest)
-	if len(rest) > 0 || err != nil {
-		p.fail("%s heard %q (%v), want the end of the connection", p.name, rest, err)
-	}
-}
-
-// fence proves that nothing is on its way to this peer.
-func (p *peer) fence() {
-	p.Helper()
-	p.say("/msg " + p.name + " fence")
-	p.hear("["+p.name+"]: fence", "Message sent to "+p.name+".")
-}
-
-// converse plays a conversation, a row a line: who, what it does, and with which line.
-//
-//	alice in             alice logs in; all others hear that she has joined
-//	alice > /users       alice says it
-//	alice < Online ...   alice hears it
-//	alice end            the server has closed alice's connection
-//	alice gone           alice closes her connection
-func converse(t testing.TB, r running, raw bool, rows string) {
-	t.Helper()
-	c := &talk{TB: t, r: r, raw: raw}
-	peers := map[string]*peer{}
-	var order []string
-	for _, row := range strings.Split(strings.TrimSpace(rows), "\n") {
-		who, rest, _ := strings.Cut(strings.TrimLeft(row, "\t "), " ")
-		what, line, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
-		p := peers[who]
-		switch what {
-		case "in":
-			peers[who] = c.login(who)
-			for _, other := range order {
-				peers[other].hear(who + " has joined the chat.")
-			}
-			order = append(order, who)
-		case ">":
-			p.say(strings.ReplaceAll(line, `\t`, "\t"))
-		case "<":
-			p.hear(strings.ReplaceAll(line, `\t`, "\t"))
-		case "end", "gone":
-			if what == "end" {
-				p.end()
-			}
-			p.conn.Close()
-			order = except(order, who)
-		default:
-			t.Fatalf("bad row %q", row)
-		}
-	}
-	for _, who := range order {
-		peers[who].fence()
-	}
-}
-
-// except returns names but one.
-func except(names []string, name string) (rest []string) {
-	for _, n := range names {
-		if n != name {
-			rest = append(rest, n)
-		}
-	}
-	return rest
-}
-
-// eachKind runs a test for line clients and for raw clients, each with a server of its own.
-func eachKind(t *testing.T, test func(t *testing.T, raw bool)) {
-	for _, raw := range []bool{false, true} {
-		t.Run(map[bool]string{false: "line", true: "raw"}[raw], func(t *testing.T) {
-			t.Parallel()
-			test(t, raw)
-		})
-	}
-}
-
-// ---- Commands ----
-
-// Everything that works, as tables; raw clients get the same lines as line clients. At the end the test
-// looks at all replies: none may have a word by which programs know refusals.
-func TestConversations(t *testing.T) {
-	for _, tc := range []struct{ name, rows string }{
-		{"private", `
-			alice in
-			bob in
-			alice > /msg bob hello, bob
-			alice < Message sent to bob.
-			bob < [alice]: hello, bob
-			bob > /msg alice hello!
-			bob < Message sent to alice.
-			alice < [bob]: hello!`},
-		{"private to oneself", `
-			alice in
-			alice > /msg alice note
-			alice < [alice]: note
-			alice < Message sent to alice.`},
-		{"the case of the word, blanks, tabs", `
-			alice in
-			bob in
-			alice > /MsG   bob   two  blanks,\ta tab. 
-			alice < Message sent to bob.
-			bob < [alice]: two  blanks,\ta tab. 
-			alice > \t/msg\tbob\t/quit
-			alice < Message sent to bob.
-			bob < [alice]: /quit
-			alice >  \t 
-			alice > /USERS \t
-			alice < Online users (2): alice, bob`},
-		{"broadcast", `
-			alice in
-			alice > /broadcast anybody?
-			alice < Message sent to 0 users.
-			bob in
-			alice > /broadcast hello
-			alice < Message sent to 1 user.
-			bob < [alice][Broadcast]: hello
-			charlie in
-			bob > /broadcast hello all
-			bob < Message sent to 2 users.
-			alice < [bob][Broadcast]: hello all
-			charlie < [bob][Broadcast]: hello all`},
-		{"group", `
-			alice in
-			bob in
-			charlie in
-			alice > /create_group cs
-			alice < Group cs created.
-			alice > /group_msg cs alone?
-			alice < Message sent to group cs (0 members).
-			bob > /join_group cs
-			bob < You joined the group cs.
-			alice < bob has joined the group cs.
-			bob > /join_group cs
-			bob < You joined the group cs.
-			alice > /group_msg cs hi
-			alice < Message sent to group cs (1 member).
-			bob < [alice][Group cs]: hi
-			charlie > /join_group cs
-			charlie < You joined the group cs.
-			alice < charlie has joined the group cs.
-			bob < charlie has joined the group cs.
-			charlie > /group_msg cs hi, two
-			charlie < Message sent to group cs (2 members).
-			alice < [charlie][Group cs]: hi, two
-			bob < [charlie][Group cs]: hi, two
-			bob > /leave_group cs
-			bob < You left the group cs.
-			alice < bob has left the group cs.
-			charlie < bob has left the group cs.
-			alice > /group_msg cs bye
-			alice < Message sent to group cs (1 member).
-			charlie < [alice][Group cs]: bye`},
-		{"a group dies with its last member", `
-			alice in
-			bob in
-			alice > /create_group cs
-			alice < Group cs created.
-			bob > /join_group cs
-			bob < You joined the group cs.
-			alice < bob has joined the group cs.
-			alice > /leave_group cs
-			alice < You left the group cs.
-			bob < alice has left the group cs.
-			bob > /leave_group cs
-			bob < You left the group cs.
-			alice > /groups_users
-			alice < Groups (0):
-			alice > /create_group cs
-			alice < Group cs created.`},
-		{"a group dies with a member that quits", `
-			alice in
-			bob in
-			bob > /create_group cs
-			bob < Group cs created.
-			bob > /create_group both
-			bob < Group both created.
-			alice > /join_group both
-			alice < You joined the group both.
-			bob < alice has joined the group both.
-			bob > /quit
-			bob < Goodbye!
-			bob end
-			alice < bob has left the chat.
-			alice > /groups_users
-			alice < Groups (1):
-			alice <   both (1): alice
-			alice > /create_group cs
-			alice < Group cs created.`},
-		{"a group dies with a member whose connection ends", `
-			alice in
-			bob in
-			bob > /create_group cs
-			bob < Group cs created.
-			bob gone
-			alice < bob has left the chat.
-			alice > /groups_users
-			alice < Groups (0):
-			alice > /users
-			alice < Online users (1): alice`},
-		{"lists are sorted", `
-			charlie in
-			alice in
-			bob in
-			bob > /users
-			bob < Online users (3): alice, bob, charlie
-			charlie > /create_group zoo
-			charlie < Group zoo created.
-			bob > /create_group ark
-			bob < Group ark created.
-			alice > /join_group zoo
-			alice < You joined the group zoo.
-			charlie < alice has joined the group zoo.
-			bob > /groups_users
-			bob < Groups (2):
-			bob <   ark (1): bob
-			bob <   zoo (2): alice, charlie`},
-		{"leaving and coming back", `
-			alice in
-			bob in
-			bob > /exit
-			bob < Goodbye!
-			bob end
-			alice < bob has left the chat.
-			alice > /msg bob there?
-			alice < Error: bob is not online. Who is: /users
-			bob in
-			alice > /msg bob there?
-			alice < Message sent to bob.
-			bob < [alice]: there?`},
-		{"nobody can forge a line", `
-			alice in
-			bob in
-			alice > /msg bob x` + "\x1b[2J\x07\r\u0085" + `y
-			alice < Message sent to bob.
-			bob < [alice]: x` + "\ufffd[2J\ufffd\ufffd\ufffd" + `y
-			alice > /broadcast ` + "\xff\xfe" + `z
-			alice < Message sent to 1 user.
-			bob < [alice][Broadcast]: ` + "\ufffd\ufffdz" + `
-			alice > /msg bob ` + "a\u2028b\u2029c\u202ed\u2066e\u061cf\u200eg" + `
-			alice < Message sent to bob.
-			bob < [alice]: ` + "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg" + `
-			alice > /msg bob ` + "\u200b\ufeff\u00a0👩\u200d🔬" + `
-			alice < Message sent to bob.
-			bob < [alice]: ` + "\u200b\ufeff\u00a0👩\u200d🔬" + `
-			alice > /create_group a` + "\x1b" + `
-			alice < Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters.
-			alice > /msg ` + "b\x00b" + ` x
-			alice < Error: ` + "b\ufffdb" + ` is not online. Who is: /users`},
-		{"help", `
-			alice in
-			alice > /help
-			alice < /msg <username> <message> - write to one user
-			alice < /broadcast <message> - write to all who are online
-			alice < /create_group <group> - start a group, with you in it
-			alice < /join_group <group> - become a member
-			alice < /leave_group <group> - leave it; it ends with its last member
-			alice < /group_msg <group> <message> - write to the other members
-			alice < /users - who is online
-			alice < /groups_users - all groups and who is in them
-			alice < /help - this list
-			alice < /quit - leave the chat
-			alice < /exit - the same`},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			eachKind(t, func(t *testing.T, raw bool) { converse(t, start(t), raw, tc.rows) })
-			for _, row := range strings.Split(tc.rows, "\n") {
-				_, reply, heard := strings.Cut(row, " < ")
-				if heard && !strings.HasPrefix(reply, "Error: ") && refusalWord(strings.ReplaceAll(reply, "note", "")) {
-					t.Errorf("%q has a word that refusals have", reply)
-				}
-			}
-		})
-	}
-}
-
-// refusalWord reports whether a line has one of the words by which a program knows a refusal.
-func refusalWord(line string) bool {
-	return regexp.MustCompile(`(?i)fail|error|exist|not`).MatchString(line)
-}
-
-// Everything that is refused, with the whole line. The fences at the end show that it reached nobody else,
-// and that the session goes on.
-func TestRefusals(t *testing.T) {
-	const (
-		badName = "Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters."
-		tooLong = "Error: a message may not be longer than 1024 bytes."
-	)
-	unknown := func(word string) string {
-		return "Error: " + word + " is not a command. To write to all: /broadcast <message>. More: /help"
-	}
-	eachKind(t, func(t *testing.T, raw bool) {
-		c := &talk{TB: t, r: start(t), raw: raw}
-		bob := c.login("bob")
-		alice := c.login("alice")
-		bob.hear("alice has joined the chat.")
-		bob.say("/create_group bobs")
-		bob.hear("Group bobs created.")
-		for _, tc := range [][2]string{
-			{"/whoami", unknown("/whoami")},
-			{"/", unknown("/")},
-			{"hello, world", unknown("hello,")},
-			{"/msgbob hi", unknown("/msgbob")},
-			{"/msg", "Error: usage: /msg <username> <message>"},
-			{"/msg bob", "Error: usage: /msg <username> <message>"},
-			{"/msg bob  ", "Error: usage: /msg <username> <message>"},
-			{"/broadcast", "Error: usage: /broadcast <message>"},
-			{"/create_group", "Error: usage: /create_group <group>"},
-			{"/create_group a b", "Error: usage: /create_group <group>"},
-			{"/join_group", "Error: usage: /join_group <group>"},
-			{"/join_group a b", "Error: usage: /join_group <group>"},
-			{"/leave_group a b", "Error: usage: /leave_group <group>"},
-			{"/group_msg", "Error: usage: /group_msg <group> <message>"},
-			{"/group_msg bobs", "Error: usage: /group_msg <group> <message>"},
-			{"/users all", "Error: usage: /users"},
-			{"/groups_users x", "Error: usage: /groups_users"},
-			{"/help me", "Error: usage: /help"},
-			{"/quit now", "Error: usage: /quit"},
-			{"/exit now", "Error: usage: /exit"},
-			{"/msg carol hi", "Error: carol is not online. Who is: /users"},
-			{"/msg charlie hi", "Error: charlie is not online. Who is: /users"},
-			{"/msg Bob hi", "Error: Bob is not online. Who is: /users"},
-			{"/join_group none", "Error: group none does not exist. To start it: /create_group none"},
-			{"/join_group Bobs", "Error: group Bobs does not exist. To start it: /create_group Bobs"},
-			{"/leave_group none", "Error: group none does not exist. To start it: /create_group none"},
-			{"/leave_group bobs", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
-			{"/group_msg none hi", "Error: group none does not exist. To start it: /create_group none"},
-			{"/group_msg bobs hi", "Error: you are not a member of group bobs. To join it: /join_group bobs"},
-			{"/create_group bobs", "Error: group bobs exists already. To join it: /join_group bobs"},
-			{"/create_group [x", badName},
-			{"/create_group x]", badName},
-			{"/create_group x\x7f", badName},
-			{"/create_group x\ufffd", badName},
-			{"/create_group \u200b", badName},
-			{"/create_group a\u00a0b", badName},
-			{"/create_group \ufeffcs", badName},
-			{"/create_group cs\u200b", badName},
-			{"/create_group cs\u202e", badName},
-			{"/create_group x\xff", badName},
-			{"/create_group " + strings.Repeat("x", 65), badName},
-			{"/msg bob " + strings.Repeat("x", 1024-9+1), tooLong},
-			{strings.Repeat("x", 1025), tooLong},
-			{strings.Repeat("x", 2000), tooLong},
-		} {
-			alice.say(tc[0])
-			alice.hear(tc[1])
-			if !strings.HasPrefix(tc[1], "Error: ") || !regexp.MustCompile(`not|exist|usage: `).MatchString(tc[1]) {
-				t.Errorf("%q does not look like a refusal", tc[1])
-			}
-		}
-		bob.say("/group_msg bobs mine?") // the refused creation has not taken the group away from bob
-		bob.hear("Message sent to group bobs (0 members).")
-		// What is just within the limits is no refusal.
-		longest := strings.Repeat("x", 64)
-		alice.say("/create_group " + longest)
-		alice.hear("Group " + longest + " created.")
-		alice.say("/msg bob " + strings.Repeat("y", 1024-9))
-		alice.hear("Message sent to bob.")
-		bob.hear("[alice]: " + strings.Repeat("y", 1024-9))
-		alice.say("/msg bob " + strings.Repeat("\xff", 1024-9)) // each byte becomes a character of three
-		alice.hear("Message sent to bob.")
-		bob.hear("[alice]: " + strings.Repeat("\ufffd", 1024-9))
-		alice.fence()
-		bob.fence()
-	})
-}
-
-// ---- Login ----
-//
-// Where a test makes the pause an hour, it shows that nobody waits for it who need not.
-
-// prompts is what everybody gets before anything else.
-const prompts = "Enter username: Enter password: "
-
-// What comes for what is sent, to the letter, for right and for wrong logins of both kinds of clients.
-func TestLogin(t *testing.T) {
-	const (
-		welcome = prompts + "Welcome to the chat server!\n"
-		failed  = prompts + "Authentication failed.\n"
-	)
-	for _, tc := range []struct {
-		name   string
-		pieces []string // each but the first is sent when the password was asked for
-		want   string   // all that comes until the end, which a closed sending side brings about
-	}{
-		{"lines", []string{"alice\n", "password123\n"}, welcome},
-		{"raw", []string{"alice", "password123"}, welcome},
-		{"lines with CR", []string{"alice\r\n", "password123\r\n"}, welcome},
-		{"lines in one write", []string{"alice\npassword123\n"}, welcome},
-		{"lines, the last without its end", []string{"alice\npassword123"}, welcome},
-		{"lines and commands in one write", []string{"alice\npassword123\n/users\n/quit\n"},
-			welcome + "Online users (1): alice\nGoodbye!\n"},
-		{"raw and a command", []string{"alice", "password123", "/quit"}, welcome + "Goodbye!\n"},
-		{"a password with colons and blanks", []string{"colon\na:b c:\n"}, welcome},
-		{"a password with colons and blanks, raw", []string{"colon", "a:b c:"}, welcome},
-		{"wrong password", []string{"alice\n", "password124\n"}, failed},
-		{"wrong password, raw", []string{"alice", "password124"}, failed},
-		{"wrong name", []string{"carol\n", "password123\n"}, failed},
-		{"wrong name, raw", []string{"carol", "password123"}, failed},
-		{"another one's password", []string{"alice\nqwerty456\n"}, failed},
-		{"the password with a blank", []string{"alice\npassword123 \n"}, failed},
-		{"the name in upper case", []string{"ALICE\npassword123\n"}, failed},
-		{"blank password", []string{"alice\n\n"}, failed},
-		{"blank name", []string{"\n\n"}, failed},
-		{"blank name, a password", []string{"\npassword123\n"}, failed},
-		{"no password", []string{"alice\n"}, failed},
-		{"too much, raw", []string{"alice", strings.Repeat("x", 3000)}, failed},
-		{"a name that is too long", []string{strings.Repeat("x", 10000) + "\n", "y\n"}, failed},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t)}
-			p := c.connect("somebody")
-			p.prompt("Enter username: ")
-			p.send(tc.pieces[0])
-			p.prompt("Enter password: ")
-			for i, piece := range tc.pieces[1:] {
-				if i > 0 {
-					p.hear("Welcome to the chat server!")
-				}
-				p.send(piece)
-			}
-			want := strings.TrimPrefix(tc.want, prompts)
-			if len(tc.pieces) > 2 {
-				want = strings.TrimPrefix(tc.want, welcome)
-			} else if len(tc.pieces) == 2 && tc.want == welcome {
-				p.hear("Welcome to the chat server!") // before the end: a raw client does not wait for it
-				want = ""
-			}
-			p.conn.CloseWrite()
-			got, err := io.ReadAll(p.in)
-			if string(got) != want || err != nil {
-				p.fail("came %q (%v), want %q", got, err, want)
-			}
-		})
-	}
-}
-
-// A refusal takes its pause, and nothing else does: here the pause is longer than the test may take.
-func TestLoginRightPasswordDoesNotWait(t *testing.T) {
-	t.Parallel()
-	eachKind(t, func(t *testing.T, raw bool) {
-		c := &talk{TB: t, r: start(t, func(s *server) { s.silence, s.refusalDelay = time.Hour, time.Hour }), raw: raw}
-		c.login("alice").fence()
-	})
-}
-
-// The time that a wrong password costs is the same for all who are wrong: the pause.
-func TestLoginWrongPasswordWaits(t *testing.T) {
-	t.Parallel()
-	const pause = 300 * time.Millisecond
-	for _, pieces := range [][]string{
-		{"alice\n", "wrong\n"}, {"carol\n", "wrong\n"}, {"alice\nwrong\n/users\n"}, {"alice", "wrong"}, {"carol", "wrong"},
-	} {
-		t.Run(fmt.Sprintf("%q", pieces), func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.refusalDelay = pause })}
-			before := time.Now() // the login, and the time of its refusal, begin after this
-			p := c.connect("somebody")
-			p.prompt("Enter username: ")
-			p.send(pieces[0])
-			p.prompt("Enter password: ")
-			if len(pieces) > 1 {
-				p.send(pieces[1])
-			}
-			p.hear("Authentication failed.")
-			if took := time.Since(before); took < pause {
-				p.fail("refused after %v, want %v at least", took, pause)
-			}
-			p.end()
-		})
-	}
-}
-
-// A user who is online is not let in again, and keeps the session.
-func TestLoginTwice(t *testing.T) {
-	eachKind(t, func(t *testing.T, raw bool) {
-		c := &talk{TB: t, r: start(t), raw: raw}
-		alice := c.login("alice")
-		for _, tc := range [][2]string{
-			{"password123", "Authentication failed: this user is logged in already."},
-			{"wrong", "Authentication failed."}, // who does not know the password is not told who is online
-		} {
-			second := c.connect("second")
-			second.prompt("Enter username: ")
-			second.say("alice")
-			second.prompt("Enter password: ")
-			second.say(tc[0])
-			second.hear(tc[1])
-			second.end()
-		}
-		alice.fence() // she has noticed nothing
-		alice.say("/quit")
-		alice.hear("Goodbye!")
-		alice.end()
-		c.login("alice").fence() // when the connection has ended, the name is free
-	})
-}
-
-// Who does not log in in time is cut off, however far he came; who is in may stay.
-func TestLoginTimeout(t *testing.T) {
-	t.Parallel()
-	for _, typed := range []string{"", "alice", "alice\n", "alice\npassw", "alice\npassword123\n"} {
-		t.Run(fmt.Sprintf("%q", typed), func(t *testing.T) {
-			t.Parallel()
-			timeout := 200 * time.Millisecond
-			if strings.HasSuffix(typed, "123\n") {
-				timeout = 2 * time.Second // enough to get in on a busy machine
-			}
-			c := &talk{TB: t, r: start(t, func(s *server) { s.loginTimeout = timeout })}
-			p := c.connect("somebody")
-			p.prompt("Enter username: ")
-			if strings.HasSuffix(typed, "123\n") { // who is in may stay
-				p.send(typed)
-				p.prompt("Enter password: ")
-				p.hear("Welcome to the chat server!")
-				late := c.connect("late")
-				late.prompt("Enter username: ")
-				late.hear("Authentication failed: no login within 2 seconds.")
-				late.end()
-				p.name = "alice"
-				p.fence()
-				return
-			}
-			p.send(typed)
-			if typed != "" {
-				p.prompt("Enter password: ")
-			}
-			p.hear("Authentication failed: no login within 0 seconds.")
-			p.end()
-		})
-	}
-}
-
-// However a login and the commands behind it are cut in two, the outcome is the same.
-func TestLoginEverySplit(t *testing.T) {
-	t.Parallel()
-	for _, stream := range []string{
-		"alice\npassword123\n/users\n/msg alice hi\n/quit\n",
-		"alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n",
-	} {
-		r := start(t, func(s *server) { s.silence = patience })
-		c := &talk{TB: t, r: r}
-		for cut := 1; cut <= len(stream); cut++ {
-			p := c.connect(fmt.Sprint("cut at ", cut))
-			p.prompt("Enter username: ")
-			p.send(stream[:cut])
-			p.prompt("Enter password: ") // the server has read the first part
-			p.send(stream[cut:])
-			p.hear("Welcome to the chat server!", "Online users (1): alice", "[alice]: hi", "Message sent to alice.", "Goodbye!")
-			p.end()
-		}
-	}
-}
-
-// Bytes that come one at a time make the same messages, if, in the login, less than the pause is between them.
-func TestLoginByteByByte(t *testing.T) {
-	t.Parallel()
-	for _, gap := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond} {
-		t.Run(gap.String(), func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.silence = patience })}
-			p := c.connect("alice")
-			for _, b := range []byte("alice\npassword123\n/users\n") {
-				time.Sleep(gap) // not to wait for anything: this is the speed at which alice types
-				p.send(string(b))
-			}
-			p.prompt(prompts)
-			p.hear("Welcome to the chat server!", "Online users (1): alice")
-			p.fence()
-		})
-	}
-}
-
-// When many log in at once, each is welcomed before it hears of anybody else.
-func TestLoginWelcomeFirst(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	var wg sync.WaitGroup
-	for i := 0; i < 50; i++ {
-		p := c.connect(fmt.Sprint("u", i))
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			io.WriteString(p.conn, fmt.Sprintf("u%d\np%d\n/broadcast hello\n/quit\n", i, i))
-			got, err := io.ReadAll(p.in)
-			if !strings.HasPrefix(string(got), prompts+"Welcome to the chat server!\n") || err != nil {
-				t.Errorf("u%d got %.200q (%v), want the welcome first", i, got, err)
-			}
-		}()
-	}
-	wg.Wait()
-}
-
-// Who sends more than any password is refused without waiting for the rest of it.
-func TestLoginTooMuch(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.silence, s.refusalDelay = time.Hour, time.Hour })}
-	p := c.connect("somebody")
-	p.prompt("Enter username: ")
-	p.send("alice")
-	p.prompt("Enter password: ")
-	p.send(strings.Repeat("x", 5000))
-	c.until("the refusal is logged", func() bool {
-		return strings.Contains(c.r.logs.String(), "WARN login of alice from ")
-	})
-}
-
-// until waits for a condition that no line on a connection tells of.
-func (c *talk) until(what string, ok func() bool) {
-	c.Helper()
-	for late := time.Now().Add(patience); !ok(); runtime.Gosched() {
-		if time.Now().After(late) {
-			c.fail("waited %v until %s. The log:\n%.2000s", patience, what, c.r.logs)
-		}
-	}
-}
-
-// The last lines arrive even if the client has sent much that nobody reads any more.
-func TestLastLinesArrive(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct{ name, sent, want string }{
-		{"after /quit", "alice\npassword123\n/quit\n", prompts + "Welcome to the chat server!\nGoodbye!\n"},
-		{"after a wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			p := (&talk{TB: t, r: start(t)}).connect("alice")
-			p.send(tc.sent + strings.Repeat("/users\n", 200000))
-			p.conn.CloseWrite()
-			if got, err := io.ReadAll(p.in); string(got) != tc.want || err != nil {
-				p.fail("came %q (%v), want %q", got, err, tc.want)
-			}
-		})
-	}
-}
-
-// What was typed of a line when the connection broke is not carried out.
-func TestHalfALine(t *testing.T) {
-	t.Parallel()
-	for _, end := range []string{"reset", "stop"} {
-		t.Run(end, func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t)}
-			alice := c.login("alice")
-			bob := c.login("bob")
-			alice.hear("bob has joined the chat.")
-			alice.send("/msg alice the server has read this\n/msg bob I do not agr")
-			alice.hear("[alice]: the server has read this", "Message sent to alice.")
-			if end == "reset" {
-				alice.conn.SetLinger(0)
-				alice.conn.Close()
-				bob.hear("alice has left the chat.")
-				bob.fence()
-				return
-			}
-			c.r.stop(c.r.listener)
-			bob.hear("Server is shutting down.")
-			bob.end()
-		})
-	}
-}
-
-// The server says at once that no more will come, whatever time it gives the client to stop sending.
-func TestEndIsSaid(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = time.Hour })}
-	p := c.login("alice")
-	p.say("/quit")
-	p.hear("Goodbye!")
-	p.end()
-}
-
-// A client that has said goodbye but does not close its side is closed all the same.
-func TestEndIsBounded(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
-	p := c.login("alice")
-	p.say("/quit")
-	p.hear("Goodbye!")
-	p.end()
-	p.conn.SetWriteDeadline(time.Time{})
-	c.until("writing fails, because nobody reads any more", func() bool {
-		_, err := p.conn.Write([]byte("."))
-		return err != nil
-	})
-}
-
-// ---- Framing ----
-//
-// See also TestLoginEverySplit and TestLoginByteByByte above, and FuzzFraming below.
-
-// What a line client sends in one write makes these messages; and again, when it closes its sending side
-// behind them.
-func TestFramingLines(t *testing.T) {
-	const tooLong = "Error: a message may not be longer than 1024 bytes."
-	for _, tc := range []struct {
-		name, sent string
-		want       []string
-	}{
-		{"glued", "/users\n/help x\n/users\n", []string{"Online users (1): alice", "Error: usage: /help", "Online users (1): alice"}},
-		{"CRLF", "/users\r\n\r\n/users\r\n", []string{"Online users (1): alice", "Online users (1): alice"}},
-		{"blank lines", "\n\n \n\t\n/users\n", []string{"Online users (1): alice"}},
-		{"a CR inside", "/msg alice a\rb\n", []string{"[alice]: a\ufffdb", "Message sent to alice."}},
-		{"too long by its end", strings.Repeat("x", 1025) + "\r\n/users\n", []string{tooLong, "Online users (1): alice"}},
-		{"just not", "/msg alice " + strings.Repeat("x", 1013) + "\r\n",
-			[]string{"[alice]: " + strings.Repeat("x", 1013), "Message sent to alice."}},
-		{"10 MB", strings.Repeat("0123456789", 1<<20) + "\n/users\n", []string{tooLong, "Online users (1): alice"}},
-		{"no glue for lines", "/msg alice a/msg alice b\n", []string{"[alice]: a/msg alice b", "Message sent to alice."}},
-		{"1,000 in one write", strings.Repeat("/users\n", 1000), strings.Split(strings.Repeat("Online users (1): alice,", 999)+"Online users (1): alice", ",")},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t)}
-			alice := c.login("alice")
-			alice.send(tc.sent)
-			alice.hear(tc.want...)
-			alice.fence()
-			// Whoever closes his sending side still gets all that he is owed, the last line's answer too.
-			alice.send(tc.sent + "/users")
-			alice.conn.CloseWrite()
-			alice.hear(tc.want...)
-			alice.hear("Online users (1): alice")
-			alice.end()
-		})
-	}
-}
-
-// What a raw client sends in one write is one message, or several where a command begins.
-func TestFramingRaw(t *testing.T) {
-	for _, tc := range []struct {
-		name, sent string
-		want       []string
-	}{
-		{"glued", "/create_group a/create_group b", []string{"Group a created.", "Group b created."}},
-		{"glued three times, any case", "/msg alice x/MSG alice y/Users/msg\talice z",
-			[]string{"[alice]: x", "Message sent to alice.", "[alice]: y/Users", "Message sent to alice.", "[alice]: z", "Message sent to alice."}},
-		{"behind one without arguments", "/users/msg alice x", []string{"Online users (1): alice", "[alice]: x", "Message sent to alice."}},
-		{"no glue behind a blank", "/msg alice see /msg bob x", []string{"[alice]: see /msg bob x", "Message sent to alice."}},
-		{"no glue behind a tab", "/msg alice see\t/msg bob x", []string{"[alice]: see\t/msg bob x", "Message sent to alice."}},
-		{"no glue without a blank", "/msg alice see/msgs", []string{"[alice]: see/msgs", "Message sent to alice."}},
-		{"no glue before a command without arguments", "/create_group a/users", []string{"Group a/users created."}},
-		{"nor with a blank behind it", "/msg alice a/users b", []string{"[alice]: a/users b", "Message sent to alice."}},
-		{"a line that is too long", strings.Repeat("x", 3000), []string{"Error: a message may not be longer than 1024 bytes."}},
-		{"a newline makes a line client", "/users\n/msg alice x/msg alice y\n",
-			[]string{"Online users (1): alice", "[alice]: x/msg alice y", "Message sent to alice."}},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			c := &talk{TB: t, r: start(t), raw: true}
-			alice := c.login("alice")
-			alice.send(tc.sent)
-			alice.hear(tc.want...)
-			if strings.Contains(tc.sent, "\n") {
-				alice.send("/msg alice not before its newline")
-				alice.send("\n")
-				alice.hear("[alice]: not before its newline", "Message sent to alice.")
-				return
-			}
-			alice.fence()
-		})
-	}
-}
-
-// ---- The program: users file, command line, stopping, log, client ----
-//
-// These run the programs, as a user does: exit status, what is printed, what is in the folder afterwards.
-
-// builtIn is the folder of the programs that the tests have built, if any.
-var builtIn string
-
-// programs builds the server and the client, once, and returns their paths.
-var programs = sync.OnceValues(func() (paths [2]string, err error) {
-	if builtIn, err = os.MkdirTemp("", "chat"); err != nil {
-		return paths, err
-	}
-	paths = [2]string{filepath.Join(builtIn, "server"), filepath.Join(builtIn, "client")}
-	for i, pkg := range []string{".", "./client"} {
-		if out, err := exec.Command("go", "build", "-o", paths[i], pkg).CombinedOutput(); err != nil {
-			return paths, fmt.Errorf("go build %s: %v\n%s", pkg, err, out)
-		}
-	}
-	return paths, nil
-})
-
-// TestMain removes what programs has built.
+// TestMain runs the tests, many at a time, because most of them wait most of the time. This program
+// also serves as the chat server, and as the grader's keeper, when the tests start it again.
 func TestMain(m *testing.M) {
-	if mark := os.Getenv("CHAT_KEEPER"); mark != "" {
-		keep(mark, os.Args[1:])
-		return
+	switch os.Getenv("CHAT_TEST_AS") {
+	case "server":
+		main()
+	case "keeper":
+		keep(os.Args[1], os.Args[2], os.Args[3])
+	default:
+		flag.Set("test.parallel", "24") // -parallel on the command line comes later and wins
+		os.Exit(m.Run())
 	}
-	code := m.Run()
-	os.RemoveAll(builtIn)
-	os.Exit(code)
 }
 
-// build returns the paths of the server and of the client.
-func build(t testing.TB) (server, client string) {
-	t.Helper()
-	paths, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return paths[0], paths[1]
-}
-
-// inFolder returns a command that runs in a folder of its own with this users.txt, none if it is "".
+// inFolder returns a command that runs in a folder of its own with this users.txt.
 func inFolder(t testing.TB, usersFile, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Dir = t.TempDir()
-	if usersFile != "" {
-		if err := os.WriteFile(filepath.Join(cmd.Dir, "users.txt"), []byte(usersFile), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	cmd.Env = append(os.Environ(), "CHAT_TEST_AS=server", "GORACE=atexit_sleep_ms=0")
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "users.txt"), []byte(usersFile), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	return cmd
 }
@@ -1095,1119 +185,701 @@ func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, status int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// A program is a server that runs as a program of its own.
+// A program is a server that runs as a program of its own. What it logs goes through a pipe.
 type program struct {
-	*talk
-	cmd  *exec.Cmd
-	logs *logBuffer    // what it wrote to the console
-	done chan struct{} // closed when it has ended
+	*running
+	*exec.Cmd
+	console, far *os.File // the two ends of the pipe
 }
 
-// startProgram starts the server as a program, in a folder with this users.txt, and returns it when it accepts.
-// The wrapper is a command to run it with, if there is one.
+// startProgram starts the server as a program, by a wrapper command if there is one, and returns
+// when it listens. Its log is read if readLog is called.
 func startProgram(t testing.TB, usersFile string, wrapper ...string) *program {
 	t.Helper()
-	path, _ := build(t)
-	args := append(wrapper, path, "127.0.0.1:0")
-	p := &program{&talk{TB: t}, inFolder(t, usersFile, args[0], args[1:]...), new(logBuffer), make(chan struct{})}
-	pipe, err := p.cmd.StderrPipe()
-	if err != nil {
+	args := append(wrapper, os.Args[0], "127.0.0.1:0")
+	p := &program{Cmd: inFolder(t, usersFile, args[0], args[1:]...), running: &running{logs: new(output)}}
+	var err error
+	if p.console, p.far, err = os.Pipe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	p.Stderr = p.far
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewReader(pipe)
-	timer := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
-	first, err := lines.ReadString('\n')
-	if err != nil || !timer.Stop() {
-		t.Fatalf("the server did not start: %q, %v", first, err)
+	t.Cleanup(func() { p.console.Close(); p.far.Close(); p.Process.Kill(); p.Wait() })
+	p.console.SetReadDeadline(time.Now().Add(patience))
+	first := make([]byte, 200) // a line of the log is one write
+	n, err := p.console.Read(first)
+	line := strings.TrimSpace(string(first[:n]))
+	p.addr = line[strings.LastIndex(line, " ")+1:]
+	if !strings.Contains(p.addr, ":") {
+		t.Fatalf("the server did not start: %q, %v", line, err)
 	}
-	p.logs.Write([]byte(first))
-	p.r = running{server: &server{passwords: users()}, addr: first[strings.LastIndex(first, " ")+1 : len(first)-1]}
-	go func() {
-		io.Copy(p.logs, lines)
-		p.cmd.Wait()
-		close(p.done)
-	}()
-	t.Cleanup(func() { p.cmd.Process.Kill(); <-p.done })
+	p.logs.Write(first[:n])
+	p.console.SetReadDeadline(time.Time{})
+	p.stop = func() { p.Process.Signal(syscall.SIGTERM) }
 	return p
 }
 
-// wait waits for the program to end, and returns its exit status.
-func (p *program) wait() int {
-	p.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		p.fail("the server did not end. Its log:\n%s", p.logs)
-	}
-	return p.cmd.ProcessState.ExitCode()
+// readLog reads what the program logs, until the program or the test ends.
+func (p *program) readLog() *program {
+	p.far.Close()
+	go io.Copy(p.logs, p.console)
+	return p
 }
 
-// twoUsers is a users file.
-const twoUsers = "alice:password123\nbob:qwerty456\n"
-
-// A bad line ends the program with its number; everything that is allowed is let in.
-func TestUsersFile(t *testing.T) {
-	program, _ := build(t)
-	for _, tc := range []struct{ name, file, want string }{
-		{"missing", "", "users.txt: no such file"},
-		{"no colon", "alice:x\nbob\n", "users.txt:2: want username:password"},
-		{"empty name", ":x\n", "users.txt:1:"},
-		{"empty password", "alice:\n", "users.txt:1:"},
-		{"blank password", "alice: \t\r\n", "users.txt:1:"},
-		{"a blank in the name", "\n\r\nal ice:x\n", "users.txt:3:"},
-		{"a blank before the name", " alice:x\n", "users.txt:1:"},
-		{"a tab in the name", "al\tice:x\n", "users.txt:1:"},
-		{"a control character in the name", "al\x01ice:x\n", "users.txt:1:"},
-		{"a control character beyond ASCII", "al\u0085ice:x\n", "users.txt:1:"},
-		{"a name that is not UTF-8", "al\xe9:x\n", "users.txt:1:"},
-		{"a space that cannot be seen", "al\u00a0ice:x\n", "users.txt:1:"},
-		{"a bracket", "[alice:x\n", "users.txt:1:"},
-		{"the other bracket", "ali]ce:x\n", "users.txt:1:"},
-		{"twice", "alice:x\nbob:y\nalice:z", "users.txt:3:"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			stdout, stderr, status := run(t, inFolder(t, tc.file, program, "127.0.0.1:0"))
-			if status != 1 || !strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
-				t.Errorf("exit status %d, standard error %q, standard output %q, want 1 and one line with %q",
-					status, stderr, stdout, tc.want)
-			}
-		})
-	}
-	t.Run("good", func(t *testing.T) {
-		t.Parallel()
-		p := startProgram(t, "\ufeffalice:a:b c \r\n \t\n\nbøb:ü\nlast:one")
-		if !strings.Contains(p.logs.String(), " 3 users ") {
-			t.Errorf("the log says %q, want 3 users", p.logs)
-		}
-		p.r.passwords = map[string]string{"alice": "a:b c ", "bøb": "ü", "last": "one"}
-		for name := range p.r.passwords {
-			p.login(name).say("/quit")
-		}
-	})
-	t.Run("100,000 users", func(t *testing.T) {
-		t.Parallel()
-		var file strings.Builder
-		for i := 0; i < 100000; i++ {
-			fmt.Fprintf(&file, "u%d:p%d\n", i, i)
-		}
-		p := startProgram(t, file.String())
-		p.r.passwords["u99999"] = "p99999"
-		p.login("u99999").fence()
-	})
+// ended waits for the program to end and returns its exit status.
+func (p *program) ended() int {
+	timer := time.AfterFunc(patience, func() { p.Process.Kill() })
+	defer timer.Stop()
+	p.Wait()
+	return p.ProcessState.ExitCode()
 }
 
-// What is wrong on the command line is said in one line, with the right exit status.
-func TestCommandLine(t *testing.T) {
-	program, client := build(t)
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer busy.Close()
-	for _, tc := range []struct {
-		name   string
-		args   []string
-		status int
-		want   string
-	}{
-		{"two arguments", []string{program, "127.0.0.1:0", "x"}, 2, "usage: go run . [host:port]"},
-		{"no port", []string{program, "127.0.0.1"}, 2, "usage: go run . [host:port]"},
-		{"a flag", []string{program, "--help"}, 2, "usage: go run . [host:port]"},
-		{"a port in use", []string{program, busy.Addr().String()}, 1, "address already in use"},
-		{"no such port", []string{program, "127.0.0.1:99999"}, 1, "99999"},
-		{"the client, two arguments", []string{client, "127.0.0.1:0", "x"}, 2, "usage: go run ./client [host:port]"},
-		{"the client, no port", []string{client, "-h"}, 2, "usage: go run ./client [host:port]"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			stdout, stderr, status := run(t, inFolder(t, twoUsers, tc.args[0], tc.args[1:]...))
-			if status != tc.status || !strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
-				t.Errorf("exit status %d, standard error %q, standard output %q, want %d and one line with %q",
-					status, stderr, stdout, tc.status, tc.want)
-			}
-		})
-	}
-}
-
-// A signal ends the server, politely to all.
-func TestStopping(t *testing.T) {
-	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP} {
-		t.Run(sig.String(), func(t *testing.T) {
-			t.Parallel()
-			p := startProgram(t, twoUsers)
-			alice := p.login("alice")
-			bob := p.login("bob")
-			halfway := p.connect("halfway")
-			halfway.prompt("Enter username: ")
-			alice.hear("bob has joined the chat.")
-			alice.fence()
-			bob.fence()
-			p.cmd.Process.Signal(sig)
-			alice.hear("Server is shutting down.")
-			alice.end()
-			bob.hear("Server is shutting down.")
-			bob.end()
-			alice.conn.Close()
-			bob.conn.Close()
-			if status := p.wait(); status != 0 {
-				t.Errorf("exit status %d, want 0", status)
-			}
-			if _, err := net.Dial("tcp", p.r.addr); err == nil {
-				t.Error("somebody still accepts connections")
-			}
-			if !strings.Contains(p.logs.String(), "INFO stopping") {
-				t.Errorf("the log is %q, want it to tell of the stop", p.logs)
-			}
-		})
-	}
-}
-
-// When the server has stopped, nobody can connect, and who was connected but not logged in does not get in.
-func TestStoppingLetsNobodyIn(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	alice := c.login("alice")
-	late := c.connect("bob")
-	late.prompt("Enter username: ")
-	late.say("bob")
-	late.prompt("Enter password: ")
-	c.r.stop(c.r.listener)
-	alice.hear("Server is shutting down.")
-	if conn, err := net.Dial("tcp", c.r.addr); err == nil {
-		conn.Close()
-		t.Error("the server still listens")
-	}
-	late.say("qwerty456")
-	late.hear("Authentication failed: the server is shutting down.")
-	late.end()
-}
-
-// hearAll returns the lines until the end of the connection.
-func (p *peer) hearAll() []string {
-	p.Helper()
-	p.conn.SetReadDeadline(time.Now().Add(patience))
-	rest, err := io.ReadAll(p.in)
-	p.note("%-8s hears  %.200q and the end", p.name, rest)
-	if err != nil {
-		p.fail("%s heard %.200q, then %v, want the end", p.name, rest, err)
-	}
-	return strings.Split(strings.TrimSuffix(string(rest), "\n"), "\n")
-}
-
-// The log tells what it should, the same on the console and in the file, and no secret.
-func TestLog(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t, twoUsers)
-	alice := p.login("alice")
-	for _, line := range []string{"/create_group cs", "/msg alice a secret", "/broadcast a secret", "/group_msg cs a secret", "a secret"} {
-		alice.say(line)
-	}
-	alice.hearUntil("Error: a is not a command. To write to all: /broadcast <message>. More: /help")
-	for _, tc := range [][2]string{{"alice", "wr0ng"}, {"passw0rd", "wr0ng"}, {"alice", "password123"}} {
-		somebody := p.connect("somebody")
-		somebody.send(tc[0] + "\n" + tc[1] + "\n")
-		somebody.hearAll()
-	}
-	alice.say("/quit")
-	alice.hearUntil("Goodbye!")
-	alice.end()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	p.wait()
-	files, _ := filepath.Glob(filepath.Join(p.cmd.Dir, "logs", "????-??-??.log"))
-	if len(files) == 0 {
-		t.Fatal("there is no file for today under logs/")
-	}
-	if info, err := os.Stat(filepath.Dir(files[0])); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the folder logs has mode %v (%v), want rwx for its owner alone", info.Mode(), err)
-	}
-	var file []byte // two, if midnight was just now
-	for _, name := range files {
-		part, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file = append(file, part...)
-		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v (%v), want rw for its owner alone", name, info.Mode(), err)
-		}
-	}
-	text, address := string(file), `127\.0\.0\.1:\d+`
-	for _, want := range []string{
-		`INFO serving 2 users on ` + address,
-		`INFO alice logged in from ` + address,
-		`WARN login of alice from ` + address + ` failed`,
-		`WARN login of an unknown user from ` + address + ` failed`,
-		`WARN login of alice from ` + address + ` failed: this user is logged in already`,
-		`INFO alice logged out from ` + address,
-		`INFO stopping: terminated`,
-	} {
-		if !regexp.MustCompile(`(?m)^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d ` + want + `$`).MatchString(text) {
-			t.Errorf("no line %q in the log:\n%s", want, text)
-		}
-	}
-	for _, secret := range []string{"secret", "password123", "qwerty456", "wr0ng", "passw0rd", "group"} {
-		if strings.Contains(text, secret) {
-			t.Errorf("%q is in the log:\n%s", secret, text)
-		}
-	}
-	if console := p.logs.String(); console != text {
-		t.Errorf("the console shows\n%swant what is in the file:\n%s", console, text)
-	}
-}
-
-// If the log file cannot be opened, the server does not start.
-func TestNoLogFile(t *testing.T) {
-	t.Parallel()
-	server, _ := build(t)
-	cmd := inFolder(t, twoUsers, server, "127.0.0.1:0")
-	if err := os.WriteFile(filepath.Join(cmd.Dir, "logs"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, stderr, status := run(t, cmd)
-	if status != 1 || !strings.Contains(stderr, "cannot open the log file: open logs/") || strings.Count(stderr, "\n") != 1 {
-		t.Errorf("exit status %d, standard error %q, want 1 and one line", status, stderr)
-	}
-}
-
-// Whatever happens to the console, the chat goes on, and a signal ends the server politely.
-func TestConsole(t *testing.T) {
-	t.Parallel()
-	for _, what := range []string{"gone", "stopped"} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			path, _ := build(t)
-			near, far, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := inFolder(t, twoUsers, path, "127.0.0.1:0")
-			cmd.Stderr = far
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { cmd.Process.Kill(); near.Close(); far.Close() })
-			first, err := bufio.NewReader(near).ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			addr := first[strings.LastIndex(first, " ")+1 : len(first)-1]
-			c := &talk{TB: t, r: running{server: &server{passwords: users()}, addr: addr}}
-			alice := c.login("alice")
-			alice.fence() // her session has written its line of the log, and will not wait for the console
-			if what == "gone" {
-				near.Close()
-				far.Close()
-				c.login("bob").say("/quit") // two lines of the log
-				alice.hear("bob has joined the chat.", "bob has left the chat.")
-			} else { // fill the pipe, so that the next line of the log has to wait
-				fd := int(far.Fd())
-				syscall.SetNonblock(fd, true)
-				for _, piece := range []string{kilo, "."} {
-					for err = nil; err == nil; {
-						_, err = syscall.Write(fd, []byte(piece))
-					}
-				}
-				syscall.SetNonblock(fd, false)
-			}
-			alice.fence()
-			signalled := time.Now()
-			cmd.Process.Signal(syscall.SIGTERM)
-			alice.hear("Server is shutting down.")
-			alice.end()
-			alice.conn.Close()
-			timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-			cmd.Wait()
-			timer.Stop()
-			if status := cmd.ProcessState.ExitCode(); status != 0 {
-				t.Errorf("exit status %d, want 0", status)
-			}
-			if took := time.Since(signalled); took > 3*time.Second {
-				t.Errorf("it took %v to stop, want 3 s at most", took)
-			}
-		})
-	}
-}
-
-// What the client prints and returns, whatever ends it.
-func TestClient(t *testing.T) {
-	_, client := build(t)
-	const welcome = prompts + "Welcome to the chat server!\n"
-	for _, tc := range []struct {
-		name, input, stdout, stderr string
-		status                      int
-	}{
-		{"quits", "alice\npassword123\n/users\n/quit\n", welcome + "Online users (1): alice\nGoodbye!\n", "", 0},
-		{"input ends", "alice\npassword123\n/users\n", welcome + "Online users (1): alice\n", "", 0},
-		{"input ends without a newline", "alice\npassword123\n/users", welcome + "Online users (1): alice\n", "", 0},
-		{"wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
-		{"no input", "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.Command(client, start(t).addr)
-			cmd.Stdin = strings.NewReader(tc.input)
-			stdout, stderr, status := run(t, cmd)
-			if stdout != tc.stdout || stderr != tc.stderr || status != tc.status {
-				t.Errorf("standard output %q, standard error %q, exit status %d\nwant %q, %q, %d",
-					stdout, stderr, status, tc.stdout, tc.stderr, tc.status)
-			}
-		})
-	}
-	t.Run("no server", func(t *testing.T) {
-		t.Parallel()
-		nobody, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		nobody.Close()
-		stdout, stderr, status := run(t, exec.Command(client, nobody.Addr().String()))
-		if status != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "is the server running?") {
-			t.Errorf("standard output %q, standard error %q, exit status %d, want one clear line and 1", stdout, stderr, status)
-		}
-	})
-	for _, tc := range []struct {
-		name, want string
-		status     int
-		end        func(running)
-	}{
-		{"the server stops", "Server is shutting down.\n", 0, func(r running) { r.stop(r.listener) }},
-		{"the login takes too long", "Authentication failed: no login within 0 seconds.\n", 1, nil},
-	} {
-		t.Run(tc.name, func(t *testing.T) { // and the client's input goes on: it must not wait for that
-			t.Parallel()
-			r := start(t, func(s *server) {
-				if tc.end == nil {
-					s.loginTimeout = 100 * time.Millisecond
-				}
-			})
-			cmd := exec.Command(client, r.addr)
-			stdin, _ := cmd.StdinPipe()
-			stdout, _ := cmd.StdoutPipe()
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer cmd.Process.Kill()
-			c := &talk{TB: t, r: r}
-			p := &peer{c, "client", nil, bufio.NewReader(stdout)}
-			p.prompt("Enter username: ") // at once, although it does not end in a newline
-			if tc.end != nil {
-				io.WriteString(stdin, "alice\n")
-				p.prompt("Enter password: ")
-				io.WriteString(stdin, "password123\n")
-				p.prompt("Welcome to the chat server!\n")
-				tc.end(r)
-			}
-			rest, _ := io.ReadAll(p.in)
-			cmd.Wait()
-			if got := cmd.ProcessState.ExitCode(); got != tc.status || string(rest) != tc.want {
-				t.Errorf("it said %q, exit status %d, want %q and %d", rest, got, tc.want, tc.status)
-			}
-		})
-	}
-}
-
-// ---- Hostile, slow and dead clients ----
+// ---- Conversations ------------------------------------------------------------------------------
 //
-// What a client can do by mischief or by bad luck, and that nobody else has to pay for it. Some of these
-// tests wait for the server to lose its patience; they are the slow ones.
+// Most tests are tables of conversations. A row says who does what:
+//
+//	alice in                     logs in; all others who are in hear "alice has joined the chat."
+//	alice > /users               says a line (raw clients say it without a newline)
+//	alice < Goodbye!             must hear this line next
+//	alice > /quit -> Goodbye!    both: says the first and must hear the second next
+//	alice < [bob]: hi | END      must hear this line, and then the end: the server has closed the connection
+//	alice until Goodbye!         hears any lines, and then this one
+//	alice silent 300ms           hears nothing for so long
+//	alice gone                   closes her connection
+//
+//	server stops                 as if a signal had come
+//	server slowTimeout 2s        a limit, see start; only at the beginning
+//	log has WARN alice           the log has, sooner or later, what matches this regular expression
+//	log lacks secret             the log has no such thing
+//
+// The login, and clients that do not behave, need more:
+//
+//	x connects                   opens a connection
+//	x login bob\n qwerty456\n    connects and sends these pieces, the second when asked for the password; "->"
+//	                             may follow
+//	x >> /us                     sends these bytes, and no newline
+//	x << Enter username:\x20     must hear exactly these bytes next
+//	x pauses 20ms                does nothing
+//	x floods {/users\n*1000}     goes on sending these bytes while the next rows are played
+//	x half-closes                will send no more, but still hears
+//	x resets                     closes the connection with a reset
+//	x deaf                       stops reading; the buffers between it and the server are small
+//	x stuck                      is deaf, and its queue in the server is full
+//	x dead                       the server has closed its side, too: nothing can be sent any more
+//	x refused                    cannot connect
+//
+// A row may begin with several names, as in "alice,bob" or "u0..u9". In a text, \t, \n, \x1b and
+// \u2028 mean what they mean in Go, and {x*1025} is x, 1,025 times. A user who is in must hear each
+// line that comes, in order: whatever comes uninvited is found at the next row that waits for a line.
+//
+// Nobody can wait for a line that must not come. So at the end of a conversation everybody who is
+// in writes to himself, and must hear that next. This is called a fence. It proves that nothing
+// else was on its way, because the server queues all that a command sends before it answers.
 
-// serverSide returns the server's end of a client that is online.
-func (r running) serverSide(name string) *client {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.online[name]
+// conversations are a table of tests: name and rows.
+type conversations [][2]string
+
+// A kind is a kind of client.
+type kind string
+
+const (
+	lines kind = "lines" // ends each message with a newline
+	raw   kind = "raw"   // sends no newlines
+)
+
+// play plays each conversation with a server of its own, once with each kind of client.
+func (table conversations) play(t *testing.T, kinds ...kind) {
+	t.Helper()
+	t.Parallel()
+	for _, row := range table {
+		for _, kind := range kinds {
+			t.Run(row[0]+"/"+string(kind), func(t *testing.T) {
+				t.Parallel()
+				converse(t, kind, row[1])
+			})
+		}
+	}
 }
 
-// count returns how many clients are online.
-func (r running) count() int {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return len(r.online)
+// converse plays one conversation and returns it, so that a test can go on with it.
+func converse(t testing.TB, kind kind, rows string) *talk {
+	t.Helper()
+	var settings []string
+	for _, row := range strings.Split(rows, "\n") {
+		setting, found := strings.CutPrefix(strings.TrimSpace(row), "server ")
+		if found && setting != "stops" {
+			settings = append(settings, setting)
+		}
+	}
+	c := newTalk(t, start(t, settings...), kind)
+	c.play(rows)
+	return c
 }
 
-// taken reports whether a name is in use.
-func (r running) isTaken(name string) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.taken[name]
+// A talk is a conversation. It remembers what was said and heard: a failure shows it.
+type talk struct {
+	testing.TB
+	*running
+	kind  kind
+	peers map[string]*peer
+	here  []string // the names of those who are in, and read
+	row   string   // is being played
+	story []string
 }
 
-// stuck returns a peer that has logged in and reads nothing more. The system's buffers on both sides
-// are made small, so that little is needed to fill them.
-func (c *talk) stuck(name string) *peer {
+// A peer is a client in a conversation.
+type peer struct {
+	*talk
+	name string
+	conn *net.TCPConn
+	in   *bufio.Reader
+}
+
+// newTalk returns a conversation in which nothing was said yet.
+func newTalk(t testing.TB, r *running, kind kind) *talk {
+	return &talk{TB: t, running: r, kind: kind, peers: map[string]*peer{}}
+}
+
+// play plays rows, and ends with the fences.
+func (c *talk) play(rows string) {
 	c.Helper()
-	p := c.login(name)
-	p.conn.SetReadBuffer(4 << 10)
-	c.r.serverSide(name).conn.SetWriteBuffer(4 << 10)
-	return p
+	for _, row := range strings.Split(rows, "\n") {
+		c.row = strings.TrimLeft(row, "\t ")
+		who, rest, _ := strings.Cut(c.row, " ")
+		verb, text, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+		logged := func() bool { return regexp.MustCompile("(?m)" + text).MatchString(c.logs.String()) }
+		switch {
+		case c.row == "":
+		case who == "server" && verb == "stops":
+			c.stop()
+		case who == "server": // a setting, see converse
+		case who == "log" && verb == "has":
+			c.until(logged)
+		case who == "log" && logged():
+			c.fail("it is in the log")
+		case who == "log": // lacks it
+		default:
+			for _, name := range each(who) {
+				c.does(name, verb, text)
+			}
+		}
+	}
+	for _, name := range c.here {
+		c.row = "the fence of " + name
+		c.does(name, ">", "/msg "+name+" fence -> ["+name+"]: fence")
+		c.does(name, "<", "Message sent to "+name+".")
+	}
+}
+
+// does plays a row for one peer.
+func (c *talk) does(name, verb, text string) {
+	c.Helper()
+	p := c.peers[name]
+	duration, _ := time.ParseDuration(text)
+	said, replies, replied := strings.Cut(text, " -> ")
+	switch verb {
+	case "connects":
+		c.connect(name)
+	case "login":
+		p = c.connect(name)
+		p.logIn(strings.Fields(said)...)
+	case "in":
+		end := map[kind]string{lines: `\n`}[c.kind]
+		p = c.connect(name)
+		p.logIn(name+end, users()[name]+end)
+		p.hear("Welcome to the chat server!\n")
+		for _, other := range c.here {
+			c.peers[other].hear(name + " has joined the chat.\n")
+		}
+		c.here = append(c.here, name)
+	case ">":
+		p.say(said)
+	case "<":
+		p.hearLines(text)
+	case "until":
+		p.hearUntil(unescape(text))
+	case ">>":
+		p.send(unescape(text))
+	case "<<":
+		p.hear(unescape(text))
+	case "silent":
+		p.conn.SetReadDeadline(time.Now().Add(duration))
+		if _, err := p.in.Peek(1); !os.IsTimeout(err) {
+			p.fail("%s heard something, or the end (%v)", p.name, err)
+		}
+	case "pauses":
+		time.Sleep(duration) // not in order to wait: a slow peer is what the test needs
+	case "refused":
+		if conn, err := net.Dial("tcp", c.addr); err == nil {
+			conn.Close()
+			c.fail("somebody listens there")
+		}
+	default:
+		c.forget(name)
+		p.misbehaves(verb, text)
+	}
+	if replied {
+		p.hearLines(replies)
+	}
+}
+
+// forget takes a name from the list of those who are in.
+func (c *talk) forget(name string) {
+	c.here = slices.DeleteFunc(c.here, func(other string) bool { return other == name })
+}
+
+// misbehaves plays a row after which a peer is not in any more, or cannot be expected to hear a fence.
+func (p *peer) misbehaves(verb, text string) {
+	p.Helper()
+	switch verb {
+	case "gone":
+		p.conn.Close()
+	case "resets":
+		p.conn.SetLinger(0)
+		p.conn.Close()
+	case "half-closes":
+		p.conn.CloseWrite()
+	case "dead":
+		p.until(func() bool {
+			_, err := p.conn.Write([]byte("."))
+			return err != nil
+		})
+	case "floods":
+		go io.WriteString(p.conn, unescape(text)) // ends with the connection; an error is no concern
+	case "deaf", "stuck":
+		p.conn.SetReadBuffer(4 << 10)
+		inside := p.serverSide(p.name)
+		inside.conn.SetWriteBuffer(4 << 10)
+		for full := verb == "deaf"; !full; {
+			select {
+			case inside.queue <- kilo + "\n":
+			case <-time.After(200 * time.Millisecond): // nothing else tells that the writer is stuck
+				full = true
+			}
+		}
+	default:
+		p.Fatalf("nobody knows what this row means: %q", p.row)
+	}
 }
 
 // kilo is a text that makes a line of about a kilobyte.
 var kilo = strings.Repeat("x", 1000)
 
-// While one sender waits for stuck clients, all others go on at once; it waits once, whether one client
-// is stuck or ten are; and then they are gone.
-func TestStuckClients(t *testing.T) {
+// each returns the names in "alice,bob" and in "u0..u9".
+func each(names string) (list []string) {
+	for _, name := range strings.Split(names, ",") {
+		first, last, isRange := strings.Cut(name, "..")
+		if !isRange {
+			list = append(list, name)
+			continue
+		}
+		letters := strings.TrimRight(first, "0123456789")
+		from, _ := strconv.Atoi(first[len(letters):])
+		to, _ := strconv.Atoi(last[len(letters):])
+		for i := from; i <= to; i++ {
+			list = append(list, fmt.Sprint(letters, i))
+		}
+	}
+	return list
+}
+
+var repeated = regexp.MustCompile(`\{[^{}]*\*\d+\}`)
+
+// unescape returns the text that is meant by \n, \x1b and {x*1025}.
+func unescape(text string) string {
+	text = repeated.ReplaceAllStringFunc(text, func(found string) string {
+		star := strings.LastIndex(found, "*")
+		times, _ := strconv.Atoi(found[star+1 : len(found)-1])
+		return strings.Repeat(found[1:star], times)
+	})
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
+	if err != nil {
+		panic("a bad escape in " + text)
+	}
+	return text
+}
+
+// fail ends the test with the story so far.
+func (c *talk) fail(format string, args ...any) {
+	c.Helper()
+	story := strings.Join(c.story[max(0, len(c.story)-30):], "\n    ")
+	c.Fatalf("%s\nIt failed at: %.200s\nThe conversation so far:\n    %s\nThe log:\n%.2000s",
+		fmt.Sprintf(format, args...), c.row, story, c.logs)
+}
+
+// note adds a line to the story.
+func (p *peer) note(what, text string) {
+	p.story = append(p.story, fmt.Sprintf("%-8s %s %.200q", p.name, what, text))
+}
+
+// until waits for a condition that no line on a connection tells of.
+func (c *talk) until(ok func() bool) {
+	c.Helper()
+	for late := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			c.fail("this has not come within %v", patience)
+		}
+	}
+}
+
+// connect returns a new peer, who has not logged in.
+func (c *talk) connect(name string) *peer {
+	c.Helper()
+	conn, err := net.Dial("tcp", c.addr)
+	if err != nil {
+		c.fail("%s cannot connect: %v", name, err)
+	}
+	c.Cleanup(func() { conn.Close() })
+	c.peers[name] = &peer{c, name, conn.(*net.TCPConn), bufio.NewReader(conn)}
+	return c.peers[name]
+}
+
+// logIn sends the pieces of a login, the second when asked for the password.
+func (p *peer) logIn(pieces ...string) {
+	p.Helper()
+	p.hear("Enter username: ")
+	p.send(unescape(pieces[0]))
+	p.hear("Enter password: ")
+	for _, piece := range pieces[1:] {
+		p.send(unescape(piece))
+	}
+}
+
+// say sends a message as this conversation's kind of client does.
+func (p *peer) say(message string) {
+	p.Helper()
+	p.send(unescape(message) + map[kind]string{lines: "\n"}[p.kind])
+}
+
+// send sends bytes as they are, in one write.
+func (p *peer) send(data string) {
+	p.Helper()
+	p.note("says ", data)
+	p.conn.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(p.conn, data); err != nil {
+		p.fail("%s cannot send %.80q: %v", p.name, data, err)
+	}
+}
+
+// line waits for the next line and returns it without its end.
+func (p *peer) line() string {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	got, err := p.in.ReadString('\n')
+	p.note("hears", got)
+	if err != nil {
+		p.fail("%s heard %q and then %v, want a line", p.name, got, err)
+	}
+	return strings.TrimSuffix(got, "\n")
+}
+
+// hear waits for exactly these bytes. At the first that is different, it shows the rest of that line.
+func (p *peer) hear(want string) {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	var got []byte
+	for len(got) < len(want) {
+		b, err := p.in.ReadByte()
+		if err == nil {
+			got = append(got, b)
+		}
+		if err != nil || b != want[len(got)-1] {
+			rest, _ := p.in.Peek(p.in.Buffered())
+			line, _, _ := strings.Cut(string(rest), "\n")
+			p.fail("%s heard %.300q (%v)\n%*swant %.300q", p.name, string(got)+line, err, len(p.name)+1, "", want)
+		}
+	}
+	p.note("hears", want)
+}
+
+// hearLines waits for lines that are divided by " | ". END is the end of the connection. A program must be
+// able to tell a refusal from other lines by its words.
+func (p *peer) hearLines(want string) {
+	p.Helper()
+	for _, line := range strings.Split(want, " | ") {
+		if line == "END" {
+			p.hearEnd()
+			return
+		}
+		line = unescape(line)
+		p.hear(line + "\n")
+		refused := strings.HasPrefix(line, "Error: ") && regexp.MustCompile(`not|exist|usage: `).MatchString(line)
+		said := strings.HasPrefix(line, "[") || strings.HasPrefix(line, "Authentication failed")
+		if refused != refusal.MatchString(line) && !said {
+			p.fail("a program cannot tell by its words whether %q is a refusal", line)
+		}
+	}
+}
+
+// hearEnd waits for the end of the connection.
+func (p *peer) hearEnd() {
+	p.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(patience))
+	if _, err := p.in.Peek(1); err != io.EOF {
+		p.fail("%s heard %.200q (%v), want the end of the connection", p.name, p.line(), err)
+	}
+	p.conn.Close()
+	p.forget(p.name)
+}
+
+// refusal matches the words by which a program knows a refusal.
+var refusal = regexp.MustCompile(`(?i)fail|error|exist|not`)
+
+// hearUntil waits for a line and returns those that came before it.
+func (p *peer) hearUntil(last string) (before []string) {
+	p.Helper()
+	for line := p.line(); line != last; line = p.line() {
+		before = append(before, line)
+	}
+	return before
+}
+
+// ---- Starting and stopping ----------------------------------------------------------------------
+
+// twoUsers is a users file.
+const twoUsers = "alice:password123\nbob:qwerty456\n"
+
+// A mistake that is found at the start ends the program with one line and the right exit status.
+func TestNotStarting(t *testing.T) {
 	t.Parallel()
-	const slow = 3 * time.Second
-	for _, n := range []int{1, 10} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+	client := buildClient(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { busy.Close() })
+	usage, anyPort := "usage: go run . [host:port]", "127.0.0.1:0"
+	for _, tc := range []struct {
+		name, users string
+		args        []string // the client's, if the first is "client"
+		want        string
+	}{
+		{"no colon", "alice:x\nbob\n", []string{anyPort}, "users.txt:2: want username:password"},
+		{"empty name", ":x\n", []string{anyPort}, "users.txt:1:"},
+		{"empty password", "alice:\n", []string{anyPort}, "users.txt:1:"},
+		{"blank password", "alice: \t\r\n", []string{anyPort}, "users.txt:1:"},
+		{"space in the name", "\n\r\nal ice:x\n", []string{anyPort}, "users.txt:3:"},
+		{"space before the name", " alice:x\n", []string{anyPort}, "users.txt:1:"},
+		{"tab in the name", "al\tice:x\n", []string{anyPort}, "users.txt:1:"},
+		{"control character in the name", "al\u0085ice:x\n", []string{anyPort}, "users.txt:1:"},
+		{"name that is not UTF-8", "al\xe9:x\n", []string{anyPort}, "users.txt:1:"},
+		{"invisible space in the name", "al\u00a0ice:x\n", []string{anyPort}, "users.txt:1:"},
+		{"bracket in the name", "[alice:x\n", []string{anyPort}, "users.txt:1:"},
+		{"other bracket in the name", "ali]ce:x\n", []string{anyPort}, "users.txt:1:"},
+		{"same name twice", "alice:x\nbob:y\nalice:z", []string{anyPort}, "users.txt:3:"},
+		{"no users file", "", []string{anyPort}, "users.txt: no such file"},
+		{"logs is a file", "", []string{anyPort}, "cannot open the log file: open logs/"},
+		{"two arguments", twoUsers, []string{anyPort, "x"}, usage},
+		{"no port", twoUsers, []string{"127.0.0.1"}, usage},
+		{"flag", twoUsers, []string{"--help"}, usage},
+		{"port in use", twoUsers, []string{busy.Addr().String()}, "address already in use"},
+		{"no such port", twoUsers, []string{"127.0.0.1:99999"}, "99999"},
+		{"client, two arguments", "", []string{"client", anyPort, "x"}, "usage: go run ./client [host:port]"},
+		{"client, flag", "", []string{"client", "-h"}, "usage: go run ./client [host:port]"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = slow })}
-			for i := 0; i < n; i++ {
-				c.stuck(fmt.Sprint("u", i))
+			cmd := inFolder(t, tc.users, os.Args[0], tc.args...)
+			if tc.args[0] == "client" {
+				cmd = exec.Command(client, tc.args[1:]...)
 			}
-			const chatters = 50
-			for i := 0; i < chatters; i++ { // each writes to himself, again when he has heard it
-				p := c.login(fmt.Sprint("u", 20+i))
-				go func() {
-					for line, err := "Message sent", error(nil); err == nil; line, err = p.in.ReadString('\n') {
-						if strings.HasPrefix(line, "Message sent") {
-							io.WriteString(p.conn, "/msg "+p.name+" hi\n")
-						}
-					}
-				}()
+			switch tc.name {
+			case "no users file":
+				os.Remove(filepath.Join(cmd.Dir, "users.txt"))
+			case "logs is a file":
+				os.WriteFile(filepath.Join(cmd.Dir, "logs"), nil, 0o600)
 			}
-			sender, alice, bob := c.login("charlie"), c.login("alice"), c.login("bob")
-			alice.hear("bob has joined the chat.")
-			alice.say("/create_group quiet")
-			alice.hear("Group quiet created.")
-			gone := make(chan struct{})
-			var waits []time.Duration
-			go func() { // until the stuck ones are gone
-				defer close(gone)
-				reply := bufio.NewReader(sender.conn)
-				for c.r.serverSide("u0") != nil || c.r.count() > 3+chatters {
-					said := time.Now()
-					fmt.Fprintf(sender.conn, "/broadcast %s\n", kilo)
-					for {
-						line, err := reply.ReadString('\n')
-						if err != nil {
-							t.Errorf("the sender was cut off: %v", err)
-							return
-						}
-						if strings.HasPrefix(line, "Message sent") {
-							break
-						}
-					}
-					if took := time.Since(said); took > slow/2 {
-						waits = append(waits, took)
-					}
-				}
-			}()
-			next := 100
-			for done := false; !done; {
-				select {
-				case <-gone:
-					done = true
-				default:
-				}
-				said := time.Now()
-				alice.note("alice writes to bob")
-				io.WriteString(alice.conn, "/msg bob ping\n")
-				bob.hearUntil("[alice]: ping")
-				alice.hearUntil("Message sent to bob.")
-				io.WriteString(alice.conn, "/create_group new\n/leave_group new\n")
-				alice.hearUntil("You left the group new.")
-				if next < 110 { // a new client is welcomed at once, too
-					c.login(fmt.Sprint("u", next)).conn.Close()
-					next++
-				}
-				if took := time.Since(said); took > slow/2 {
-					c.fail("a private message, a group and a login took %v while %d clients were stuck", took, n)
-				}
+			want := 1
+			if strings.HasPrefix(tc.want, "usage") {
+				want = 2
 			}
-			if len(waits) > 1 || len(waits) == 1 && waits[0] > slow*3/2 {
-				c.fail("the sender waited %v, want one wait of %v at most", waits, slow)
-			}
-			for i := 0; i < n; i++ {
-				if !strings.Contains(c.r.logs.String(), fmt.Sprintf("WARN u%d from ", i)) {
-					t.Errorf("the log does not tell that u%d was dropped:\n%.2000s", i, c.r.logs)
-				}
+			stdout, stderr, status := run(t, cmd)
+			if status != want || !strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+				t.Errorf("exit status %d, standard error %q, standard output %q, want %d and one line with %q",
+					status, stderr, stdout, want, tc.want)
 			}
 		})
 	}
 }
 
-// One message waits for slowTimeout in all, however many clients read just enough to stay and have full
-// queues all the time. Here their writers take nothing from the queues: only the sender can end its
-// waiting.
-func TestTricklingClients(t *testing.T) {
+// All that a users file may hold is let in.
+func TestUsersFile(t *testing.T) {
 	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 200 * time.Millisecond })}
-	const trickling = 200 // 40 s, if each were waited for
-	conns := pairs(t, trickling+2)
-	var clients []*client
-	for _, pair := range conns {
-		client := &client{conn: pair[1].(*net.TCPConn), queue: make(chan string, 1), lastLine: make(chan string, 1), done: make(chan struct{})}
-		clients = append(clients, client)
-		go func() { // does what a writer does when its connection is closed
-			client.conn.Read(make([]byte, 1))
-			close(client.done)
-		}()
+	var many strings.Builder
+	for i := range 100000 {
+		fmt.Fprintf(&many, "u%d:p%d\n", i, i)
 	}
-	// One of them has room after all, while a message waits for it. It must not be dropped, now or later.
-	late, punctual := clients[trickling], clients[trickling+1]
-	c.r.send("fills the queue\n", append(clients[:trickling:trickling], late)...)
-	go func() {
-		<-punctual.queue // the message has found the other queue full before
-		<-late.queue
-	}()
-	if n := c.r.send("waits for room\n", late, punctual); n != 2 {
-		t.Errorf("%d took the line, want 2", n)
-	}
-	took := make(chan int)
-	go func() { took <- c.r.send("one message\n", append(clients[:trickling:trickling], punctual)...) }()
-	select {
-	case n := <-took:
-		if n != 1 {
-			t.Errorf("%d took the line, want 1", n)
-		}
-	case <-time.After(patience):
-		t.Fatal("the message still waits")
-	}
-	for i, pair := range conns[:trickling] {
-		pair[0].SetReadDeadline(time.Now().Add(patience))
-		if _, err := pair[0].Read(make([]byte, 1)); err != io.EOF {
-			t.Fatalf("client %d got %v, want the end of its connection", i, err)
-		}
-	}
-	for _, pair := range conns[trickling:] {
-		if _, err := pair[1].Write([]byte(".")); err != nil {
-			t.Errorf("a client that had room was dropped: %v", err)
-		}
+	for _, tc := range []struct{ name, file, rows string }{
+		{"good", "\ufeffalice:a:b c \r\n \t\n\nbøb:ü\nlast:one", `
+			log has serving 3 users
+			a login alice\n a:b\x20c\x20\n -> Welcome to the chat server!
+			b login bøb\n ü\n -> Welcome to the chat server!
+			c login last\n one\n -> Welcome to the chat server!`},
+		{"100,000 users", many.String(), `
+			a login u99999\n p99999\n -> Welcome to the chat server!`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			newTalk(t, startProgram(t, tc.file).readLog().running, lines).play(tc.rows)
+		})
 	}
 }
 
-// A client whose queue is full but moves on is not dropped because of another that is stuck.
-func TestBystander(t *testing.T) {
+// A signal ends the program, and everybody hears a goodbye.
+func TestStopping(t *testing.T) {
 	t.Parallel()
-	const slow = time.Second
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = slow })}
-	var both []*client
-	for _, pair := range pairs(t, 2) {
-		both = append(both, &client{conn: pair[1].(*net.TCPConn), queue: make(chan string, 1), done: make(chan struct{})})
-	}
-	stuck, busy := both[0], both[1]
-	go func() { // as a writer does whose connection is closed
-		stuck.conn.Read(make([]byte, 1))
-		close(stuck.done)
-	}()
-	c.r.send("fills the queue\n", stuck, busy)
-	stop := make(chan struct{})
-	go func() { // somebody else keeps the queue full
-		for c.r.send("from somebody else\n", busy) == 1 {
-		}
-	}()
-	go func() { // and its writer takes a line from time to time
-		for {
-			select {
-			case <-stop:
-				close(busy.done)
-				return
-			case <-time.After(slow / 10):
-				<-busy.queue
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			p := startProgram(t, twoUsers).readLog()
+			p.stop = func() { p.Process.Signal(sig) }
+			newTalk(t, p.running, lines).play(`
+				alice,bob in
+				x connects
+				server stops
+				alice,bob < Server is shutting down. | END
+				log has INFO stopping: ` + sig.String())
+			if status := p.ended(); status != 0 {
+				t.Errorf("exit status %d, want 0", status)
 			}
-		}
-	}()
-	if n := c.r.send("waits for room\n", stuck, busy); n != 1 {
-		t.Errorf("%d took the line, want the busy one alone", n)
-	}
-	if _, err := busy.conn.Write([]byte(".")); err != nil {
-		t.Errorf("the busy one was dropped: %v", err)
-	}
-	close(stop)
-}
-
-// All sessions end when the server stops, although one client does not read, and nothing follows the goodbye.
-func TestStoppingEndsAll(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = patience })}
-	stuck := c.stuck("u0")
-	alice, bob := c.login("alice"), c.login("bob")
-	alice.hear("bob has joined the chat.")
-	line, queue := kilo+"\n", c.r.serverSide("u0").queue
-	for full := false; !full; {
-		select {
-		case queue <- line:
-		case <-time.After(200 * time.Millisecond): // the writer does not take any more
-			full = true
-		}
-	}
-	for _, p := range []*peer{alice, bob} { // they chat as fast as they can
-		go func() {
-			for {
-				if _, err := io.WriteString(p.conn, "/msg alice hi\n/msg bob hi\n/users\n"); err != nil {
-					return
-				}
-			}
-		}()
-	}
-	alice.hearUntil("[bob]: hi")
-	c.r.stop(c.r.listener)
-	for _, p := range []*peer{alice, bob} {
-		all := p.hearAll()
-		if last := all[len(all)-1]; last != "Server is shutting down." {
-			t.Errorf("%s heard %q last", p.name, last)
-		}
-		for _, line := range all {
-			if strings.HasSuffix(line, " has left the chat.") {
-				t.Errorf("%s heard %q, although all are told that the server stops", p.name, line)
-			}
-		}
-	}
-	stuck.conn.Close()
-}
-
-// Who leaves cannot be written to any more as soon as others hear of it, but keeps the name until all
-// have: here until a client that does not read is given up.
-func TestLeaving(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 2 * time.Second })}
-	alice, bob := c.login("alice"), c.login("bob")
-	alice.hear("bob has joined the chat.")
-	stuck := c.stuck("u0")
-	alice.hear("u0 has joined the chat.")
-	bob.hear("u0 has joined the chat.")
-	queue, line := c.r.serverSide(stuck.name).queue, kilo+"\n"
-	for full := false; !full; {
-		select {
-		case queue <- line:
-		case <-time.After(200 * time.Millisecond): // the writer does not take any more
-			full = true
-		}
-	}
-	alice.say("/quit")
-	alice.hear("Goodbye!")
-	bob.hear("alice has left the chat.")
-	bob.say("/msg alice still there?")
-	bob.hear("Error: alice is not online. Who is: /users")
-	bob.say("/users")
-	bob.hear("Online users (2): bob, u0")
-	second := c.connect("alice")
-	second.send("alice\npassword123\n")
-	second.prompt(prompts)
-	second.hear("Authentication failed: this user is logged in already.")
-	alice.end() // when all have heard of it
-	bob.hear("u0 has left the chat.")
-	c.login("alice")
-	bob.hear("alice has joined the chat.")
-	bob.fence()
-}
-
-// A client that reads late gets everything, in order.
-func TestLateReader(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	bob := c.login("bob")
-	bob.conn.SetReadBuffer(64 << 10)
-	c.r.serverSide("bob").conn.SetWriteBuffer(64 << 10)
-	alice := c.login("alice")
-	bob.hear("alice has joined the chat.")
-	const n = 5000
-	go func() {
-		out := bufio.NewWriter(alice.conn)
-		for i := 0; i < n; i++ {
-			fmt.Fprintf(out, "/msg bob %d %s\n", i, kilo[:100])
-		}
-		out.Flush()
-	}()
-	go io.Copy(io.Discard, alice.in)
-	for i := 0; i < n; i++ {
-		if i%(n/2) == 0 {
-			time.Sleep(2 * time.Second) // not to wait for anything: bob is busy with other things
-		}
-		if got, want := bob.line(), fmt.Sprintf("[alice]: %d %s", i, kilo[:100]); got != want {
-			bob.fail("bob heard %q, want %q", got, want)
-		}
+			newTalk(t, p.running, lines).play("x refused")
+		})
 	}
 }
 
-// A client that asks and does not listen is dropped.
-func TestNeverReads(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = 500 * time.Millisecond })}
-	bob := c.login("bob")
-	alice := c.stuck("alice")
-	bob.hear("alice has joined the chat.")
-	for i := 0; i < 10000; i++ {
-		if _, err := io.WriteString(alice.conn, "/help\n"); err != nil {
-			break
-		}
-	}
-	bob.hear("alice has left the chat.")
-	if !strings.Contains(c.r.logs.String(), "WARN alice") {
-		t.Errorf("the log does not tell that alice was dropped:\n%s", c.r.logs)
-	}
-	bob.fence()
-}
-
-// Connections that are reset while they are written to disturb nobody.
-func TestResets(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	alice := c.login("alice")
-	alice.say("/create_group cs")
-	alice.hear("Group cs created.")
-	const n = 30
-	for i := 0; i < n; i++ {
-		p := c.login(fmt.Sprint("u", i))
-		alice.hear(p.name + " has joined the chat.")
-		p.say("/join_group cs")
-		p.hear("You joined the group cs.")
-		alice.hear(p.name + " has joined the group cs.")
-		go func() {
-			io.ReadAll(io.LimitReader(p.in, int64(2000*(i+1))))
-			p.conn.SetLinger(0) // a reset instead of a polite end
-			p.conn.Close()
-		}()
-	}
-	left := 0
-	for left < n {
-		alice.say("/group_msg cs " + kilo)
-		for line := ""; !strings.HasPrefix(line, "Message sent to group cs ("); {
-			line = alice.line()
-			if strings.HasSuffix(line, " has left the chat.") {
-				left++
-			}
-		}
-	}
-	alice.say("/users")
-	alice.hear("Online users (1): alice")
-	alice.say("/groups_users")
-	alice.hear("Groups (1):", "  cs (1): alice")
-}
-
-// descriptors returns how many files and sockets this process has open.
-func descriptors() int {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	return len(entries)
-}
-
-// Not parallel: it counts what the process has open. After 2,000 lives, nothing of them is left.
-func TestLivesLeaveNothing(t *testing.T) {
-	c := &talk{TB: t, r: start(t)}
-	alice := c.login("alice")
-	goroutines, open := runtime.NumGoroutine(), descriptors()
-	const workers, lives = 20, 100
-	var wg sync.WaitGroup
-	for w := 0; w < workers; w++ {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := 0; i < lives; i++ {
-				conn, err := net.Dial("tcp", c.r.addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				in := bufio.NewReader(conn)
-				conn.SetDeadline(time.Now().Add(patience))
-				fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/groups_users\n", w, w, w)
-				for line := ""; err == nil && !strings.HasPrefix(line, "Groups ("); {
-					line, err = in.ReadString('\n')
-				}
-				if err != nil {
-					t.Errorf("u%d in life %d: %v", w, i, err)
-				}
-				if i%2 == 0 {
-					conn.(*net.TCPConn).SetLinger(0)
-					conn.Close()
-				} else {
-					io.WriteString(conn, "/quit\n")
-				}
-				io.Copy(io.Discard, in) // until the name is free, or at once after a reset
-				conn.Close()
-				for late := time.Now().Add(patience); c.r.isTaken(fmt.Sprintf("u%d", w)); runtime.Gosched() {
-					if time.Now().After(late) {
-						t.Errorf("the name u%d is not freed", w)
-						return
-					}
-				}
-			}
-		}()
-	}
-	go func() { wg.Wait(); io.WriteString(alice.conn, "/users\n") }()
-	alice.hearUntil("Online users (1): alice")
-	alice.conn.CloseWrite()
-	alice.end()
-	c.until(fmt.Sprintf("there are %d goroutines and %d descriptors again", goroutines, open), func() bool {
-		return runtime.NumGoroutine() <= goroutines && descriptors() <= open
-	})
-	c.r.mu.Lock()
-	defer c.r.mu.Unlock()
-	if len(c.r.groups)+len(c.r.online)+len(c.r.taken) != 0 {
-		t.Errorf("left are: groups %v, online %v, names %v", c.r.groups, c.r.online, c.r.taken)
-	}
-}
-
-// A stranger who connects and closes again leaves nothing: no line of the log, and nobody waits.
-func TestStrangers(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.refusalDelay = time.Hour })}
-	for i := 0; i < 200; i++ {
-		p := c.connect("stranger")
-		p.prompt("Enter username: ")
-		p.conn.CloseWrite()
-		p.end()
-	}
-	if logs := c.r.logs.String(); logs != "" {
-		t.Errorf("the log tells of them:\n%s", logs)
-	}
-}
-
-// A client that reads slowly, but without a pause, is not dropped, and gets all that it is sent, a flood
-// of messages or long lines: here a megabyte in a second, which is what a write may take.
-func TestSlowReader(t *testing.T) {
-	t.Parallel()
-	for _, what := range []string{"messages", "lists"} {
+// Whatever happens to the console, the chat goes on. A signal ends the program within 3 s, whatever the console
+// and a client that does not read do. This test is not parallel to others, which could make it slow.
+func TestStoppingInTime(t *testing.T) {
+	for _, what := range []string{"console gone", "console stopped", "stuck client"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			c := &talk{TB: t, r: start(t, func(s *server) { s.slowTimeout = time.Second })}
-			bob, alice := c.login("bob"), c.login("alice")
-			bob.hear("alice has joined the chat.")
-			bob.conn.SetReadBuffer(256 << 10)
-			sender, said := alice, "/msg bob "+kilo+"\n"
-			if what == "lists" {
-				sender, said = bob, "/groups_users\n"
-				members := clients{}
-				for i := 0; i < 15000; i++ {
-					name := fmt.Sprint(i, kilo[:60])
-					members[name] = &client{name: name}
+			p := startProgram(t, twoUsers+"charlie:secure789\n")
+			c := newTalk(t, p.running, lines)
+			c.play("alice in") // the fence shows that her session does not wait for the console any more
+			switch what {
+			case "console gone":
+				p.console.Close()
+				p.far.Close()
+				c.play(`
+					bob in
+					bob > /quit -> Goodbye! | END
+					alice < bob has left the chat.`)
+			case "console stopped": // fill the pipe, so that the next line of the log has to wait
+				fd := int(p.far.Fd())
+				syscall.SetNonblock(fd, true)
+				for err := error(nil); err == nil; {
+					_, err = syscall.Write(fd, []byte("."))
 				}
-				c.r.mu.Lock()
-				c.r.groups["all"] = members
-				c.r.mu.Unlock()
+				syscall.SetNonblock(fd, false)
+			case "stuck client":
+				c.play("bob,charlie in")
+				charlie := c.peers["charlie"]
+				for err := error(nil); err == nil; { // until bob's queue is full: then there is no answer
+					charlie.say("/msg bob " + kilo)
+					charlie.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+					_, err = charlie.in.ReadString('\n')
+				}
+				c.here = nil
 			}
-			go func() {
-				for i := 0; sender == alice || i < 8; i++ { // eight lists, of a megabyte each, are enough
-					if _, err := io.WriteString(sender.conn, said); err != nil {
-						return // at the end of the test
-					}
-				}
-			}()
-			go io.Copy(io.Discard, alice.in)
-			piece := make([]byte, 10000)
-			for total := 0; total < 6<<20; {
-				bob.conn.SetReadDeadline(time.Now().Add(patience))
-				time.Sleep(10 * time.Millisecond) // not to wait for anything: bob is slow
-				n, err := bob.in.Read(piece)
-				total += n
-				if err != nil {
-					bob.fail("after %d bytes: %v. The log:\n%s", total, err, c.r.logs)
-				}
+			signalled := time.Now()
+			c.play(`
+				server stops
+				alice < Server is shutting down. | END`)
+			status := p.ended()
+			if took := time.Since(signalled); status != 0 || took > 3*time.Second {
+				t.Errorf("exit status %d after %v, want 0 within 3 s", status, took)
 			}
 		})
 	}
 }
 
-// What a command answers is queued line by line, so what a client can make the server hold is bounded.
-func TestLongList(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	p := c.stuck("alice")
-	for i := 0; i < 20000; i++ {
-		c.r.mu.Lock()
-		c.r.groups[fmt.Sprint("g", i)] = clients{"alice": c.r.online["alice"]}
-		c.r.mu.Unlock()
-	}
-	queue := c.r.serverSide("alice").queue
-	p.send("/groups_users\n/groups_users\n")
-	c.until("the queue is full", func() bool { return len(queue) == cap(queue) })
-	for range 100 {
-		if line := <-queue; strings.Count(line, "\n") != 1 {
-			c.fail("%.100q is in the queue, want a line", line)
+// The end comes to all at the same moment, nobody gets in after it, and half a line is not carried out.
+func TestStoppingInside(t *testing.T) {
+	conversations{
+		{"lets nobody in", `
+			alice in
+			late login bob\n
+			server stops
+			x refused
+			alice < Server is shutting down. | END
+			late >> qwerty456\n
+			late < Authentication failed: the server is shutting down. | END`},
+		{"half a line", `
+			alice,bob in
+			alice >> /msg alice this was read\n/msg bob I do not agr
+			alice < [alice]: this was read | Message sent to alice.
+			server stops
+			alice,bob < Server is shutting down. | END`},
+	}.play(t, lines)
+	t.Run("while all write", func(t *testing.T) {
+		t.Parallel()
+		c := converse(t, lines, `
+			server slowTimeout 20s
+			u0,alice,bob in
+			u0 stuck`)
+		c.play(`
+			alice,bob floods {/msg alice hi\n/msg bob hi\n/users\n*100000}
+			alice until [bob]: hi
+			server stops
+			u0 gone`)
+		for _, name := range []string{"alice", "bob"} {
+			before := c.peers[name].hearUntil("Server is shutting down.")
+			if i := slices.IndexFunc(before, func(line string) bool { return strings.HasSuffix(line, " left the chat.") }); i >= 0 {
+				t.Errorf("%s heard %q, although all are told that the server stops", name, before[i])
+			}
 		}
-	}
-}
-
-// Clients that say nothing are shut out in time, and cost the others nothing.
-func TestSilentConnections(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t, func(s *server) { s.loginTimeout = 3 * time.Second })}
-	var silent []*peer
-	for i := 0; i < 500; i++ {
-		silent = append(silent, c.connect(fmt.Sprint("silent ", i)))
-	}
-	alice := c.login("alice")
-	alice.fence()
-	for _, p := range silent {
-		p.prompt("Enter username: ")
-		p.hear("Authentication failed: no login within 3 seconds.")
-		p.end()
-	}
-	alice.fence()
-}
-
-// atOnce logs n clients in at the same time, and returns what each heard first after the prompts.
-func (c *talk) atOnce(n int, account func(i int) (name, password string)) (lines []string, peers []*peer) {
-	lines, peers = make([]string, n), make([]*peer, n)
-	for i := range peers {
-		peers[i] = c.connect(fmt.Sprint(i))
-	}
-	var wg sync.WaitGroup
-	for i, p := range peers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			name, password := account(i)
-			fmt.Fprintf(p.conn, "%s\n%s\n", name, password)
-			lines[i], _ = p.in.ReadString('\n')
-		}()
-	}
-	wg.Wait()
-	return lines, peers
-}
-
-// Of 50 who log in as one user at once, one gets in; so does each of 50 users, whoever else is refused.
-func TestLoginsAtOnce(t *testing.T) {
-	t.Parallel()
-	const welcome = prompts + "Welcome to the chat server!\n"
-	c := &talk{TB: t, r: start(t)}
-	lines, _ := c.atOnce(50, func(int) (string, string) { return "alice", "password123" })
-	won := 0
-	for _, line := range lines {
-		if line == welcome {
-			won++
-		} else if line != prompts+"Authentication failed: this user is logged in already.\n" {
-			t.Errorf("a second alice heard %q", line)
-		}
-	}
-	if won != 1 {
-		t.Errorf("%d of 50 logged in as alice, want 1", won)
-	}
-	lines, _ = c.atOnce(350, func(i int) (string, string) {
-		if i%7 == 0 {
-			return fmt.Sprint("u", i/7), fmt.Sprint("p", i/7)
-		}
-		return fmt.Sprint("u", i/7), "wrong"
+		c.play("alice,bob < END")
 	})
-	for i, line := range lines {
-		want := prompts + "Authentication failed.\n"
-		if i%7 == 0 {
-			want = welcome
-		}
-		if line != want {
-			t.Errorf("login %d of 350 at once was answered %q, want %q", i, line, want)
-		}
-	}
 }
 
-// Of 50 who create a group at once, one does.
-func TestCreationsAtOnce(t *testing.T) {
+// The log has what it should, the same on the console and in the file, and no secret.
+func TestLog(t *testing.T) {
 	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	_, peers := c.atOnce(50, func(i int) (string, string) { return fmt.Sprint("u", i), fmt.Sprint("p", i) })
-	replies := make(chan string)
-	for _, p := range peers {
-		go func() {
-			io.WriteString(p.conn, "/create_group cs\n")
-			for line := ""; ; {
-				var err error
-				if line, err = p.in.ReadString('\n'); err != nil || !strings.Contains(line, " has joined the chat.") {
-					replies <- line
-					return
-				}
+	p := startProgram(t, twoUsers).readLog()
+	line := `^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `
+	address := `from 127\.0\.0\.1:\d+`
+	c := newTalk(t, p.running, lines)
+	c.play(`
+		alice in
+		alice > /create_group cs -> Group cs created.
+		alice > /msg alice a secret
+		alice > /broadcast a secret
+		alice > /group_msg cs a secret
+		alice > a secret
+		alice until Error: a is not a command. To write to all: /broadcast <message>. More: /help
+		x login alice\n wr0ng\n -> Authentication failed. | END
+		x login passw0rd\n wr0ng\n -> Authentication failed. | END
+		x login alice\n password123\n -> Authentication failed: this user is logged in already. | END
+		alice > /quit -> Goodbye! | END
+		server stops
+		log has ` + line + `INFO serving 2 users on 127\.0\.0\.1:\d+$
+		log has ` + line + `INFO alice logged in ` + address + `$
+		log has ` + line + `WARN login of alice ` + address + ` failed$
+		log has ` + line + `WARN login of an unknown user ` + address + ` failed$
+		log has ` + line + `WARN login of alice ` + address + ` failed: this user is logged in already$
+		log has ` + line + `INFO alice logged out ` + address + `$
+		log has ` + line + `INFO stopping: terminated$
+		log lacks secret|password123|qwerty456|wr0ng|passw0rd|group`)
+	p.ended()
+	var file []byte
+	for _, pattern := range []string{"logs", "logs/????-??-??.log"} {
+		paths, _ := filepath.Glob(filepath.Join(p.Dir, pattern))
+		if len(paths) == 0 {
+			t.Fatal("there is no log file for today")
+		}
+		for _, path := range paths { // two, if midnight was just now
+			info, err := os.Stat(path)
+			if err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s has mode %v (%v), want it for its owner alone", path, info.Mode(), err)
 			}
-		}()
-	}
-	count := map[string]int{}
-	for range peers {
-		count[<-replies]++
-	}
-	if count["Group cs created.\n"] != 1 || count["Error: group cs exists already. To join it: /join_group cs\n"] != 49 {
-		t.Errorf("the answers were %v, want one creation", count)
-	}
-}
-
-// In a storm of logins, joins and ends, an observer hears of each user joining and leaving in turn, and
-// the lists are right in the end.
-func TestStorm(t *testing.T) {
-	t.Parallel()
-	c := &talk{TB: t, r: start(t)}
-	alice := c.login("alice")
-	alice.say("/create_group all")
-	alice.hear("Group all created.")
-	const n, rounds = 20, 20
-	var wg sync.WaitGroup
-	for i := 0; i < n; i++ {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for round := 0; round < rounds; round++ {
-				p := c.connect(fmt.Sprint("u", i))
-				fmt.Fprintf(p.conn, "u%d\np%d\n/join_group all\n/broadcast hi\n/leave_group all\n/join_group all\n/quit\n", i, i)
-				if got, err := io.ReadAll(p.in); !strings.Contains(string(got), "Goodbye!\n") || err != nil {
-					t.Errorf("u%d in round %d got %.300q, %v", i, round, got, err)
-				}
-			}
-		}()
-	}
-	go func() { wg.Wait(); io.WriteString(alice.conn, "/users\n/groups_users\n") }()
-	in := map[string]bool{}
-	events := 0
-	for _, line := range alice.hearUntil("Online users (1): alice") {
-		who, what, _ := strings.Cut(line, " ")
-		if what == "has joined the chat." || what == "has left the chat." {
-			if joins := what == "has joined the chat."; in[who] == joins {
-				t.Errorf("%q, but it was so before", line)
-			}
-			in[who] = !in[who]
-			events++
+			text, _ := os.ReadFile(path)
+			file = append(file, text...)
 		}
 	}
-	alice.hear("Groups (1):", "  all (1): alice")
-	if events != 2*n*rounds {
-		t.Errorf("%d users joined or left, want %d", events, 2*n*rounds)
-	}
-}
-
-// Whatever bytes come, before the login or after it, nobody else hears of them.
-func TestGarbage(t *testing.T) {
-	t.Parallel()
-	random := make([]byte, 100000)
-	rand.New(rand.NewSource(1)).Read(random)
-	big := strings.Repeat("0123456789", 1<<20)
-	for name, garbage := range map[string]string{
-		"random bytes":                       string(random),
-		"HTTP":                               "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		"TLS":                                "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + string(random[:500]),
-		"10 MB":                              big,
-		"10 MB raw, with blanks and slashes": strings.ReplaceAll(big, "012345678", "x/msg bob"),
-		"zeros":                              strings.Repeat("\x00", 1<<20),
-	} {
-		for _, loggedIn := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, logged in %v", name, loggedIn), func(t *testing.T) {
-				t.Parallel()
-				for _, raw := range []bool{false, true} {
-					c := &talk{TB: t, r: start(t), raw: raw}
-					bob := c.login("bob")
-					if loggedIn {
-						alice := c.login("alice")
-						bob.hear("alice has joined the chat.")
-						go io.Copy(io.Discard, alice.conn)
-						io.WriteString(alice.conn, garbage)
-						bob.fence()
-						alice.conn.Close()
-						bob.hear("alice has left the chat.")
-					} else {
-						stranger := c.connect("stranger")
-						go func() { // may be cut short by the refusal
-							io.WriteString(stranger.conn, garbage)
-							stranger.conn.CloseWrite()
-						}()
-						if got, _ := io.ReadAll(io.LimitReader(stranger.in, 60)); !strings.Contains(string(got), "Authentication failed.\n") {
-							t.Errorf("a stranger heard %q", got)
-						}
-						stranger.conn.Close()
-					}
-					bob.fence()
-				}
-			})
-		}
+	if console := p.logs.String(); console != string(file) {
+		t.Errorf("the console shows\n%swant what is in the file:\n%s", console, file)
 	}
 }
 
@@ -2217,66 +889,869 @@ func TestNoDescriptors(t *testing.T) {
 	if _, err := exec.LookPath("prlimit"); err != nil {
 		t.Skip("there is no prlimit on this machine")
 	}
-	p := startProgram(t, twoUsers, "prlimit", "--nofile=64")
-	alice := p.login("alice")
-	var many []*peer
-	for i := 0; i < 200; i++ {
-		many = append(many, p.connect(fmt.Sprint("connection ", i)))
-	}
-	p.r.logs = p.logs
-	p.until("the lack is logged", func() bool { return strings.Contains(p.logs.String(), "ERROR cannot accept") })
-	alice.fence()
-	for _, c := range many {
-		c.conn.Close()
-	}
-	bob := p.login("bob")
-	alice.hear("bob has joined the chat.")
-	bob.fence()
+	p := startProgram(t, twoUsers, "prlimit", "--nofile=64").readLog()
+	newTalk(t, p.running, lines).play(`
+		alice in
+		x0..x199 connects
+		log has ERROR cannot accept
+		alice > /users -> Online users (1): alice
+		x0..x199 gone
+		bob in`)
 	if n := strings.Count(p.logs.String(), "ERROR"); n > 10 {
 		t.Errorf("%d errors in the log, want one for each pause", n)
 	}
-	if files, _ := filepath.Glob(filepath.Join(p.cmd.Dir, "logs", "*.log")); len(files) == 0 {
-		t.Error("there is no log file")
-	} else if text, _ := os.ReadFile(files[0]); !strings.Contains(string(text), "ERROR cannot accept") {
-		t.Errorf("the log file does not tell of it:\n%s", text)
+}
+
+// buildClient builds the client and returns its path.
+func buildClient(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "client")
+	out, err := exec.Command("go", "build", "-o", path, "./client").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build ./client: %v\n%s", err, out)
+	}
+	return path
+}
+
+// The client prints what the server says, and its exit status says how it ended.
+func TestClient(t *testing.T) {
+	t.Parallel()
+	const prompts, welcome = "Enter username: Enter password: ", "Welcome to the chat server!\n"
+	client := buildClient(t)
+	for _, tc := range []struct {
+		name                  string
+		settings              []string
+		input, stdout, stderr string
+		status                int
+	}{
+		{"quits", nil, "alice\npassword123\n/users\n/quit\n", prompts + welcome + "Online users (1): alice\nGoodbye!\n", "", 0},
+		{"input ends", nil, "alice\npassword123\n/users\n", prompts + welcome + "Online users (1): alice\n", "", 0},
+		{"input ends without a newline", nil, "alice\npassword123\n/users", prompts + welcome + "Online users (1): alice\n", "", 0},
+		{"wrong password", nil, "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
+		{"no input", nil, "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
+		{"server stops", nil, "alice\npassword123\n", prompts + welcome + "Server is shutting down.\n", "", 0},
+		{"slow login", []string{"loginTimeout 100ms"}, "", "Enter username: Authentication failed: no login within 0 seconds.\n", "", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, tc.settings...)
+			cmd := exec.Command(client, r.addr)
+			cmd.Stdin = strings.NewReader(tc.input)
+			if strings.HasPrefix(tc.name, "s") { // its input goes on, and it must not wait for that
+				keyboard, typing, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer typing.Close()
+				io.WriteString(typing, tc.input)
+				cmd.Stdin = keyboard
+			}
+			if tc.name == "server stops" {
+				go func() { // ends when alice is in
+					for r.serverSide("alice") == nil {
+						time.Sleep(time.Millisecond)
+					}
+					r.stop()
+				}()
+			}
+			stdout, stderr, status := run(t, cmd)
+			if stdout != tc.stdout || stderr != tc.stderr || status != tc.status {
+				t.Errorf("standard output %q, standard error %q, exit status %d\nwant %q, %q, %d",
+					stdout, stderr, status, tc.stdout, tc.stderr, tc.status)
+			}
+		})
 	}
 }
 
-// A client that does not read delays the end of the server by its two seconds, and nobody else's last line.
-func TestStoppingWithStuckClient(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t, "alice:password123\nbob:qwerty456\ncharlie:secure789\n")
-	p.login("bob") // and never reads again
-	alice, charlie := p.login("alice"), p.login("charlie")
-	alice.hear("charlie has joined the chat.")
-	for sent := 0; ; sent++ { // until the queue is full: then there is no answer
-		io.WriteString(alice.conn, "/msg bob "+kilo+"\n")
-		alice.conn.SetReadDeadline(time.Now().Add(time.Second))
-		if line, err := alice.in.ReadString('\n'); err != nil {
-			break
-		} else if line != "Message sent to bob.\n" {
-			alice.fail("heard %q", line)
+// ---- The life of a connection -------------------------------------------------------------------
+//
+// Where a limit is an hour, the test shows that nobody waits for it.
+
+// What a login sends decides, however it is cut into pieces.
+func TestLogin(t *testing.T) {
+	conversations{
+		{"right", `
+			alice login alice\n password123\n -> Welcome to the chat server!
+			alice > /quit -> Goodbye! | END
+			alice login alice\r\n password123\r\n -> Welcome to the chat server!
+			alice > /quit -> Goodbye! | END
+			alice login alice\npassword123\n -> Welcome to the chat server!
+			alice > /quit -> Goodbye! | END
+			alice login alice\npassword123\n/users\n/quit\n -> Welcome to the chat server! | Online users (1): alice
+			alice < Goodbye! | END
+			alice login alice\n password123
+			alice half-closes
+			alice < Welcome to the chat server! | END
+			colon login colon\n a:b\x20c:\n -> Welcome to the chat server!`},
+		{"right, raw", `
+			server silence 1h
+			server refusalDelay 1h
+			alice login alice password123 -> Welcome to the chat server!
+			alice >> /quit
+			alice < Goodbye! | END
+			colon login colon a:b\x20c: -> Welcome to the chat server!
+			alice,bob in`},
+		{"right lines do not wait", `
+			server silence 1h
+			server refusalDelay 1h
+			alice in
+			bob login bo
+			bob >> b\nqwe
+			bob >> rty456\n
+			bob < Welcome to the chat server!
+			alice < bob has joined the chat.`},
+		{"wrong", rejected(`alice\n password124\n`, `carol\n password123\n`, `alice\nqwerty456\n`, `alice\npassword123\x20\n`,
+			`ALICE\npassword123\n`, `alice\n\n`, `alice\n \x20\n`, `\n\n`, `\npassword123\n`, `{x*10000}\n y\n`,
+			`alice password124`, `carol password123`, `alice {x*3000}`)},
+		{"wrong, and no more will come", `
+			x login alice\n
+			x half-closes
+			x < Authentication failed. | END`},
+		{"wrong names and passwords wait alike", `
+			server refusalDelay 2s
+			a login alice\n wrong\n
+			b login carol\n wrong\n
+			c login alice\nwrong\n/users\n
+			d login alice wrong
+			e login carol wrong
+			a,b,c,d,e silent 200ms
+			a,b,c,d,e < Authentication failed. | END`},
+		{"too much for a password does not wait", `
+			server silence 1h
+			server refusalDelay 1h
+			x login alice {x*5000}
+			log has WARN login of alice from `},
+		{"twice", `
+			alice in
+			x login alice\n password123\n -> Authentication failed: this user is logged in already. | END
+			x login alice\n wrong\n -> Authentication failed. | END
+			alice > /users -> Online users (1): alice
+			alice > /quit -> Goodbye! | END
+			alice in`},
+		{"timeout", `
+			server loginTimeout 200ms
+			a connects
+			a << Enter username:\x20
+			b login alice
+			c login alice\n
+			d login alice\npassw
+			a,b,c,d < Authentication failed: no login within 0 seconds. | END`},
+		{"no timeout after the login", `
+			server loginTimeout 2s
+			alice in
+			late connects
+			late << Enter username:\x20
+			late < Authentication failed: no login within 2 seconds. | END`},
+		{"many who say nothing", `
+			server loginTimeout 3s
+			x0..x199 connects
+			alice in
+			x0..x199 << Enter username:\x20
+			x0..x199 < Authentication failed: no login within 3 seconds. | END`},
+		{"strangers leave nothing behind", `
+			server refusalDelay 1h
+			x0..x199 connects
+			x0..x199 << Enter username:\x20
+			x0..x199 half-closes
+			x0..x199 < END
+			log lacks .`},
+	}.play(t, lines)
+}
+
+// rejected returns the rows of logins that are refused.
+func rejected(logins ...string) (rows string) {
+	for _, login := range logins {
+		rows += "x login " + login + " -> Authentication failed. | END\n"
+	}
+	return rows
+}
+
+// The last lines arrive, the end is said at once, and the connection is closed in the end.
+func TestEnd(t *testing.T) {
+	conversations{
+		{"much was sent after /quit", `
+			x connects
+			x >> alice\npassword123\n/quit\n{/users\n*200000}
+			x half-closes
+			x << Enter username: Enter password: Welcome to the chat server!\nGoodbye!\n
+			x < END`},
+		{"much was sent after a wrong password", `
+			x connects
+			x >> alice\nwrong\n{/users\n*200000}
+			x half-closes
+			x << Enter username: Enter password: Authentication failed.\n
+			x < END`},
+		{"the end is said at once", `
+			server slowTimeout 1h
+			alice in
+			alice > /quit -> Goodbye! | END`},
+		{"a client that does not close its side", `
+			server slowTimeout 200ms
+			alice in
+			alice > /quit -> Goodbye!
+			alice dead`},
+		{"all replies come before the end", `
+			alice in
+			alice >> {/users\n*1000}/users
+			alice half-closes
+			alice << {Online users (1): alice\n*1001}
+			alice < END`},
+		{"half a line of a connection that is reset", `
+			alice,bob in
+			alice >> /msg alice this was read\n/msg bob I do not agr
+			alice < [alice]: this was read | Message sent to alice.
+			alice resets
+			bob < alice has left the chat.`},
+	}.play(t, lines)
+}
+
+// Nobody can write to a user who has left, but the name is taken until all have heard of it. Here
+// that takes as long as u0, who does not read, is waited for.
+func TestLeaving(t *testing.T) {
+	conversations{{"with a stuck client", `
+		server slowTimeout 2s
+		alice,bob,u0 in
+		u0 stuck
+		alice > /quit -> Goodbye!
+		bob < alice has left the chat.
+		bob > /msg alice still there? -> Error: alice is not online. Who is: /users
+		bob > /users -> Online users (2): bob, u0
+		second login alice\n password123\n -> Authentication failed: this user is logged in already. | END
+		alice < END
+		bob < u0 has left the chat.
+		alice in`}}.play(t, lines)
+}
+
+// ---- From bytes to messages ---------------------------------------------------------------------
+
+// tooLong is the reply to a message of more than 1024 bytes.
+const tooLong = "Error: a message may not be longer than 1024 bytes."
+
+// The bytes of a client that sends newlines are cut into messages at the newlines, and nowhere else.
+func TestFramingLines(t *testing.T) {
+	conversations{
+		{"glued", `
+			alice in
+			alice >> /users\n/help x\n/users\n
+			alice < Online users (1): alice | Error: usage: /help | Online users (1): alice`},
+		{"CRLF, empty lines, CR inside", `
+			alice in
+			alice >> /users\r\n\r\n\n\x20\n\t\n/msg alice a\rb\n
+			alice < Online users (1): alice | [alice]: a\ufffdb | Message sent to alice.`},
+		{"long lines", `
+			alice in
+			alice >> {x*1025}\r\n/users\n
+			alice < ` + tooLong + `
+			alice < Online users (1): alice
+			alice >> /msg alice {x*1013}\r\n
+			alice < [alice]: {x*1013} | Message sent to alice.
+			alice >> {0123456789*1048576}\n/users\n
+			alice < ` + tooLong + `
+			alice < Online users (1): alice`},
+		{"no command is found inside a line", `
+			alice in
+			alice > /msg alice a/msg alice b -> [alice]: a/msg alice b | Message sent to alice.`},
+		{"1,000 at once", `
+			alice in
+			alice >> {/users\n*1000}
+			alice << {Online users (1): alice\n*1000}`},
+	}.play(t, lines)
+}
+
+// What one read brings from a client without newlines is one message, or several where a command begins.
+func TestFramingRaw(t *testing.T) {
+	conversations{
+		{"glued", `
+			alice in
+			alice >> /create_group a/create_group b
+			alice < Group a created. | Group b created.
+			alice >> /msg alice x/MSG alice y/Users/msg\talice z
+			alice < [alice]: x | Message sent to alice. | [alice]: y/Users | Message sent to alice. | [alice]: z
+			alice < Message sent to alice.
+			alice >> /users/msg alice x
+			alice < Online users (1): alice | [alice]: x | Message sent to alice.`},
+		{"not glued", `
+			alice in
+			alice > /msg alice see /msg bob x -> [alice]: see /msg bob x | Message sent to alice.
+			alice > /msg alice see\t/msg bob x -> [alice]: see\t/msg bob x | Message sent to alice.
+			alice > /msg alice see/msgs -> [alice]: see/msgs | Message sent to alice.
+			alice > /msg alice a/users b -> [alice]: a/users b | Message sent to alice.
+			alice > /create_group a/users -> Group a/users created.`},
+		{"a long line", `
+			alice in
+			alice > {x*3000} -> ` + tooLong},
+		{"a newline makes it a line client", `
+			alice in
+			alice >> /users\n/msg alice x/msg alice y\n
+			alice < Online users (1): alice | [alice]: x/msg alice y | Message sent to alice.
+			alice >> /msg alice half
+			alice >> \n
+			alice < [alice]: half | Message sent to alice.
+			alice gone`},
+	}.play(t, raw)
+}
+
+// A login and commands come out the same, wherever they are cut in two and however slowly they come.
+func TestSplits(t *testing.T) {
+	var rows strings.Builder
+	for _, stream := range []string{
+		`alice\npassword123\n/users\n/msg alice hi\n/quit\n`,
+		`alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n`,
+	} {
+		plain := unescape(stream)
+		for cut := 1; cut < len(plain); cut++ {
+			fmt.Fprintf(&rows, "x login %s %s\n", escape(plain[:cut]), escape(plain[cut:]))
+			rows.WriteString("x << Welcome to the chat server!\\nOnline users (1): alice\\n[alice]: hi\\nMessage sent to alice.\\nGoodbye!\\n\nx < END\n")
 		}
 	}
-	signalled := time.Now()
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	charlie.hear("Server is shutting down.")
-	if status := p.wait(); status != 0 {
-		t.Errorf("exit status %d, want 0", status)
+	slowly := func(pause string) string {
+		rows := "server silence 20s\nalice connects\n"
+		for _, b := range "alice\npassword123\n/users\n" {
+			rows += "alice pauses " + pause + "\nalice >> " + escape(string(b)) + "\n"
+		}
+		return rows + `alice << Enter username: Enter password: Welcome to the chat server!\nOnline users (1): alice\n`
 	}
-	if took := time.Since(signalled); took > 3*time.Second {
-		t.Errorf("it took %v to stop, want 3 s at most", took)
+	conversations{
+		{"in two", "server silence 20s\n" + rows.String()},
+		{"byte by byte", slowly("0s")},
+		{"1 ms apart", slowly("1ms")},
+		{"20 ms apart", slowly("20ms")},
+		{"200 ms apart", slowly("200ms")},
+	}.play(t, lines)
+}
+
+// escape writes a text as the rows of conversations need it.
+func escape(text string) string {
+	quoted := strconv.QuoteToASCII(text)
+	return strings.NewReplacer(`\"`, `"`, " ", `\x20`, "{", `\x7b`).Replace(quoted[1 : len(quoted)-1])
+}
+
+// Whatever bytes come, before the login or after it, nobody else hears of them.
+func TestGarbage(t *testing.T) {
+	random := make([]byte, 100000)
+	rand.New(rand.NewSource(1)).Read(random)
+	var table conversations
+	for _, garbage := range [][2]string{
+		{"random bytes", escape(string(random))},
+		{"HTTP", `GET / HTTP/1.1\r\nHost: localhost\r\n\r\n`},
+		{"TLS", `\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03` + escape(string(random[:500]))},
+		{"no newline", `{0123456789*100000}`},
+		{"glued commands", `{x/msg bob9*100000}`},
+		{"zeros", `{\x00*1000000}`},
+	} {
+		table = append(table, [2]string{garbage[0] + " before the login", `
+			bob in
+			x connects
+			x floods ` + garbage[1] + `\n\n
+			x << Enter username: Enter password: Authentication failed.\n
+			x gone`},
+			[2]string{garbage[0] + " after the login", `
+			bob,alice in
+			alice floods ` + garbage[1] + `
+			bob > /users -> Online users (2): alice, bob
+			alice gone
+			bob < alice has left the chat.`})
+	}
+	table.play(t, lines, raw)
+}
+
+// ---- From messages to sockets -------------------------------------------------------------------
+
+// A client that does not read delays those who write to it, once and not for ever, and nobody else.
+func TestStuck(t *testing.T) {
+	conversations{
+		{"others go on", `
+			server slowTimeout 3s
+			u0..u2,alice,bob,charlie in
+			u0..u2 stuck
+			charlie > /broadcast hello
+			alice,bob < [charlie][Broadcast]: hello
+			alice > /create_group new -> Group new created.
+			alice > /msg bob ping -> Message sent to bob.
+			bob < [alice]: ping
+			david in
+			alice > /users -> Online users (7): alice, bob, charlie, david, u0, u1, u2
+			charlie until Message sent to 2 users.
+			log has WARN u0 from .* dropped
+			log has WARN u2 from .* dropped
+			alice > /leave_group new
+			alice until You left the group new.
+			alice,bob,charlie,david gone`},
+		{"asks and never reads", `
+			server slowTimeout 500ms
+			bob,alice in
+			alice deaf
+			alice floods {/help\n*10000}
+			bob < alice has left the chat.
+			log has WARN alice from .* dropped`},
+	}.play(t, lines)
+}
+
+// A server without sockets: clients whose queues hold one line, and that have no writer. They show
+// what send does with full queues. queued returns a server and n such clients, whose queues are full.
+func queued(t *testing.T, slow time.Duration, n int) (s *server, list []*client) {
+	s = newServer(nil, log.New(io.Discard, "", 0))
+	s.slowTimeout = slow
+	_, far := pairs(t, n)
+	for _, conn := range far {
+		c := &client{conn: conn, queue: make(chan string, 1), done: make(chan struct{})}
+		c.queue <- "fills the queue\n"
+		list = append(list, c)
+	}
+	return s, list
+}
+
+// isOpen reports whether the server has not dropped a client.
+func isOpen(c *client) bool { return c.conn.SetReadDeadline(time.Time{}) == nil }
+
+// One message waits for all full queues together, and gives up each that stays full, but no other.
+func TestFullQueues(t *testing.T) {
+	t.Parallel()
+	t.Run("all stay full", func(t *testing.T) {
+		t.Parallel()
+		s, list := queued(t, 200*time.Millisecond, 200) // 40 s, if each were waited for
+		took := make(chan int)
+		go func() { took <- s.send("waits for room\n", list...) }()
+		select {
+		case n := <-took:
+			if n != 0 || slices.ContainsFunc(list, isOpen) {
+				t.Errorf("%d took the line, want none, and all dropped", n)
+			}
+		case <-time.After(patience):
+			t.Fatal("the message still waits")
+		}
+	})
+	t.Run("one has room late", func(t *testing.T) {
+		t.Parallel()
+		const slow = 4 * time.Second
+		s, list := queued(t, slow, 3)
+		stuck, late, gone := list[0], list[1], list[2]
+		time.AfterFunc(slow*5/8, func() { <-late.queue; close(gone.done) })
+		if n := s.send("waits for room\n", list...); n != 1 || isOpen(stuck) || !isOpen(late) || !isOpen(gone) {
+			t.Errorf("%d took the line, want 1; dropped: stuck %v, late %v, gone %v", n, !isOpen(stuck), !isOpen(late), !isOpen(gone))
+		}
+	})
+	t.Run("one is always full and moves on", func(t *testing.T) {
+		t.Parallel()
+		const slow = time.Second
+		s, list := queued(t, slow, 2)
+		stuck, busy := list[0], list[1]
+		stop := make(chan struct{})
+		go func() { // somebody else keeps its queue full
+			for s.send("from somebody else\n", busy) == 1 {
+			}
+		}()
+		go func() { // and its writer takes a line from time to time
+			defer close(busy.done)
+			for tick := time.Tick(slow / 10); ; {
+				select {
+				case <-stop:
+					return
+				case <-tick:
+					<-busy.queue
+				}
+			}
+		}()
+		if n := s.send("waits for room\n", list...); n != 1 || isOpen(stuck) || !isOpen(busy) {
+			t.Errorf("%d took the line, want the busy one alone; dropped: stuck %v, busy %v", n, !isOpen(stuck), !isOpen(busy))
+		}
+		close(stop)
+	})
+}
+
+// A slow connection reads a megabyte in a second, which is what a write may take here.
+type slow struct{ net.Conn }
+
+func (s slow) Read(b []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond) // not in order to wait: this is what makes it slow
+	return s.Conn.Read(b[:min(len(b), 10000)])
+}
+
+// A client that reads slowly, but without a pause, is not dropped, and gets all lines in order.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"messages", "lists"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := converse(t, lines, `
+				server slowTimeout 1s
+				alice,bob in`)
+			alice, bob := c.peers["alice"], c.peers["bob"]
+			bob.conn.SetReadBuffer(128 << 10)
+			bob.in = bufio.NewReaderSize(slow{bob.conn}, 10000)
+			if what == "messages" {
+				go io.Copy(io.Discard, alice.in)
+				go func() {
+					for i := range 3000 {
+						fmt.Fprintf(alice.conn, "/msg bob %04d %s\n", i, kilo)
+					}
+				}()
+				for i := range 3000 {
+					bob.hear(fmt.Sprintf("[alice]: %04d %s\n", i, kilo))
+				}
+				return
+			}
+			members, names := clients{}, []string{}
+			for i := range 15000 {
+				names = append(names, fmt.Sprintf("%05d%.60s", i, kilo))
+				members[names[i]] = &client{name: names[i]}
+			}
+			c.server.mu.Lock()
+			c.groups["all"] = members
+			c.server.mu.Unlock()
+			bob.say(`/groups_users\n/groups_users`)
+			for range 2 {
+				bob.hear("Groups (1):\n  all (15000): " + strings.Join(names, ", ") + "\n")
+			}
+		})
 	}
 }
 
-// ---- Fuzzing ----
+// A reply is queued line by line, so what a client can make the server hold is bounded.
+func TestLongList(t *testing.T) {
+	t.Parallel()
+	c := converse(t, lines, `
+		alice in
+		alice deaf`)
+	inside := c.serverSide("alice")
+	c.server.mu.Lock()
+	for i := range 20000 {
+		c.groups[fmt.Sprint("g", i)] = clients{"alice": inside}
+	}
+	c.server.mu.Unlock()
+	c.play(`alice >> /groups_users\n/groups_users\n`)
+	c.until(func() bool { return len(inside.queue) == cap(inside.queue) })
+	for range 100 {
+		if line := <-inside.queue; strings.Count(line, "\n") != 1 {
+			c.fail("%.100q is in the queue, want a line", line)
+		}
+	}
+}
+
+// ---- Commands -----------------------------------------------------------------------------------
+
+// What works. Raw clients hear the same as clients that send newlines.
+func TestConversations(t *testing.T) {
+	conversations{
+		{"private", `
+			alice,bob in
+			alice > /msg bob hello, bob -> Message sent to bob.
+			bob < [alice]: hello, bob
+			bob > /msg alice hello! -> Message sent to alice.
+			alice < [bob]: hello!
+			alice > /msg alice for me -> [alice]: for me | Message sent to alice.`},
+		{"the case of the word, spaces, tabs", `
+			alice,bob in
+			alice > /MsG   bob   two  spaces,\ta tab.\x20 -> Message sent to bob.
+			bob < [alice]: two  spaces,\ta tab.\x20
+			alice > \t/msg\tbob\t/quit -> Message sent to bob.
+			bob < [alice]: /quit
+			alice > \x20\t\x20
+			alice > /USERS \t -> Online users (2): alice, bob`},
+		{"broadcast", `
+			alice in
+			alice > /broadcast anybody? -> Message sent to 0 users.
+			bob in
+			alice > /broadcast hello -> Message sent to 1 user.
+			bob < [alice][Broadcast]: hello
+			charlie in
+			bob > /broadcast hello all -> Message sent to 2 users.
+			alice,charlie < [bob][Broadcast]: hello all`},
+		{"group", `
+			alice,bob,charlie in
+			alice > /create_group cs -> Group cs created.
+			alice > /group_msg cs alone? -> Message sent to group cs (0 members).
+			bob > /join_group cs -> You joined the group cs.
+			alice < bob has joined the group cs.
+			bob > /join_group cs -> You joined the group cs.
+			alice > /group_msg cs hi -> Message sent to group cs (1 member).
+			bob < [alice][Group cs]: hi
+			charlie > /join_group cs -> You joined the group cs.
+			alice,bob < charlie has joined the group cs.
+			charlie > /group_msg cs hi, two -> Message sent to group cs (2 members).
+			alice,bob < [charlie][Group cs]: hi, two
+			bob > /leave_group cs -> You left the group cs.
+			alice,charlie < bob has left the group cs.
+			alice > /group_msg cs bye -> Message sent to group cs (1 member).
+			charlie < [alice][Group cs]: bye`},
+		{"group dies with its last member", `
+			alice,bob in
+			alice > /create_group cs -> Group cs created.
+			bob > /join_group cs -> You joined the group cs.
+			alice < bob has joined the group cs.
+			alice > /leave_group cs -> You left the group cs.
+			bob < alice has left the group cs.
+			bob > /leave_group cs -> You left the group cs.
+			alice > /groups_users -> Groups (0):
+			alice > /create_group cs -> Group cs created.`},
+		{"group dies with a member who quits", `
+			alice,bob in
+			bob > /create_group cs -> Group cs created.
+			bob > /create_group both -> Group both created.
+			alice > /join_group both -> You joined the group both.
+			bob < alice has joined the group both.
+			bob > /quit -> Goodbye! | END
+			alice < bob has left the chat.
+			alice > /groups_users -> Groups (1): |   both (1): alice
+			alice > /create_group cs -> Group cs created.`},
+		{"group dies with a member whose connection ends", `
+			alice,bob in
+			bob > /create_group cs -> Group cs created.
+			bob gone
+			alice < bob has left the chat.
+			alice > /groups_users -> Groups (0):
+			alice > /users -> Online users (1): alice`},
+		{"lists are sorted", `
+			charlie,alice,bob in
+			bob > /users -> Online users (3): alice, bob, charlie
+			charlie > /create_group zoo -> Group zoo created.
+			bob > /create_group ark -> Group ark created.
+			alice > /join_group zoo -> You joined the group zoo.
+			charlie < alice has joined the group zoo.
+			bob > /groups_users -> Groups (2): |   ark (1): bob |   zoo (2): alice, charlie`},
+		{"leaving and coming back", `
+			alice,bob in
+			bob > /exit -> Goodbye! | END
+			alice < bob has left the chat.
+			alice > /msg bob there? -> Error: bob is not online. Who is: /users
+			bob in
+			alice > /msg bob there? -> Message sent to bob.
+			bob < [alice]: there?`},
+		{"nobody can forge a line", `
+			alice,bob in
+			alice > /msg bob x\x1b[2J\x07\r\u0085y -> Message sent to bob.
+			bob < [alice]: x\ufffd[2J\ufffd\ufffd\ufffdy
+			alice > /broadcast \xff\xfez -> Message sent to 1 user.
+			bob < [alice][Broadcast]: \ufffd\ufffdz
+			alice > /msg bob a\u2028b\u2029c\u202ed\u2066e\u061cf\u200eg -> Message sent to bob.
+			bob < [alice]: a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg
+			alice > /msg bob \u200b\ufeff\u00a0👩\u200d🔬 -> Message sent to bob.
+			bob < [alice]: \u200b\ufeff\u00a0👩\u200d🔬
+			alice > /msg b\x00b x -> Error: b\ufffdb is not online. Who is: /users`},
+		{"the limits themselves", `
+			alice,bob in
+			alice > /create_group {x*64} -> Group {x*64} created.
+			alice > /msg bob {y*1015} -> Message sent to bob.
+			bob < [alice]: {y*1015}
+			alice > /msg bob {\xff*1015} -> Message sent to bob.
+			bob < [alice]: {\ufffd*1015}`},
+		{"help", `
+			alice in
+			alice > /help -> /msg <username> <message> - write to one user
+			alice < /broadcast <message> - write to all who are online
+			alice < /create_group <group> - start a group, with you in it | /join_group <group> - become a member
+			alice < /leave_group <group> - leave it; it ends with its last member
+			alice < /group_msg <group> <message> - write to the other members | /users - who is online
+			alice < /groups_users - all groups and who is in them | /help - this list | /quit - leave the chat
+			alice < /exit - the same`},
+	}.play(t, lines, raw)
+}
+
+// What is refused, to the letter. The session goes on, and nobody else hears of it.
+func TestRefusals(t *testing.T) {
+	const (
+		badName = "Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters."
+		missing = " is not a command. To write to all: /broadcast <message>. More: /help"
+	)
+	conversations{
+		{"unknown commands", `
+			alice in
+			alice > /whoami -> Error: /whoami` + missing + `
+			alice > / -> Error: /` + missing + `
+			alice > hello, world -> Error: hello,` + missing + `
+			alice > /msgbob hi -> Error: /msgbob` + missing},
+		{"usage", `
+			alice,bob in
+			bob > /create_group cs -> Group cs created.
+			alice > /msg -> Error: usage: /msg <username> <message>
+			alice > /msg bob -> Error: usage: /msg <username> <message>
+			alice > /msg bob\x20\x20 -> Error: usage: /msg <username> <message>
+			alice > /broadcast -> Error: usage: /broadcast <message>
+			alice > /create_group -> Error: usage: /create_group <group>
+			alice > /create_group a b -> Error: usage: /create_group <group>
+			alice > /join_group -> Error: usage: /join_group <group>
+			alice > /join_group cs b -> Error: usage: /join_group <group>
+			alice > /leave_group cs b -> Error: usage: /leave_group <group>
+			alice > /group_msg -> Error: usage: /group_msg <group> <message>
+			alice > /group_msg cs -> Error: usage: /group_msg <group> <message>
+			alice > /users all -> Error: usage: /users
+			alice > /groups_users x -> Error: usage: /groups_users
+			alice > /help me -> Error: usage: /help
+			alice > /quit now -> Error: usage: /quit
+			alice > /exit now -> Error: usage: /exit`},
+		{"users", `
+			alice,bob in
+			alice > /msg carol hi -> Error: carol is not online. Who is: /users
+			alice > /msg charlie hi -> Error: charlie is not online. Who is: /users
+			alice > /msg Bob hi -> Error: Bob is not online. Who is: /users`},
+		{"groups", `
+			alice,bob in
+			bob > /create_group cs -> Group cs created.
+			alice > /join_group no -> Error: group no does not exist. To start it: /create_group no
+			alice > /join_group Cs -> Error: group Cs does not exist. To start it: /create_group Cs
+			alice > /leave_group no -> Error: group no does not exist. To start it: /create_group no
+			alice > /group_msg no hi -> Error: group no does not exist. To start it: /create_group no
+			alice > /leave_group cs -> Error: you are not a member of group cs. To join it: /join_group cs
+			alice > /group_msg cs hi -> Error: you are not a member of group cs. To join it: /join_group cs
+			alice > /create_group cs -> Error: group cs exists already. To join it: /join_group cs
+			bob > /group_msg cs still mine? -> Message sent to group cs (0 members).`},
+		{"names of groups", `
+			alice in
+			alice > /create_group [x -> ` + badName + `
+			alice > /create_group x] -> ` + badName + `
+			alice > /create_group x\x7f -> ` + badName + `
+			alice > /create_group a\x1b -> ` + badName + `
+			alice > /create_group x\ufffd -> ` + badName + `
+			alice > /create_group \u200b -> ` + badName + `
+			alice > /create_group a\u00a0b -> ` + badName + `
+			alice > /create_group \ufeffcs -> ` + badName + `
+			alice > /create_group cs\u202e -> ` + badName + `
+			alice > /create_group x\xff -> ` + badName + `
+			alice > /create_group {x*65} -> ` + badName},
+		{"long messages", `
+			alice,bob in
+			alice > /msg bob {x*1016} -> ` + tooLong + `
+			alice > {x*1025} -> ` + tooLong + `
+			alice > {x*2000} -> ` + tooLong},
+	}.play(t, lines, raw)
+}
+
+// ---- Many at once -------------------------------------------------------------------------------
+
+// Of many who want the same thing at the same time, one gets it. Each is welcomed before it hears of others.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	c := converse(t, lines, "")
+	first := make(chan string)
+	const n = 200
+	for i := range n { // 50 log in as alice, 50 as themselves, and 100 with a wrong password
+		login := fmt.Sprintf("u%d\nwrong\n", i)
+		switch i % 4 {
+		case 0:
+			login = "alice\npassword123\n"
+		case 1:
+			login = fmt.Sprintf("u%d\np%d\n", i, i)
+		}
+		name := fmt.Sprint("x", i)
+		c.does(name, "connects", "")
+		p := c.peers[name]
+		go func() {
+			io.WriteString(p.conn, login)
+			line, _ := p.in.ReadString('\n')
+			first <- line
+		}()
+	}
+	answers := map[string]int{}
+	for range n {
+		line, _ := strings.CutPrefix(<-first, "Enter username: Enter password: ")
+		answers[line]++
+	}
+	if answers["Welcome to the chat server!\n"] != 51 || answers["Authentication failed.\n"] != 100 ||
+		answers["Authentication failed: this user is logged in already.\n"] != 49 {
+		t.Errorf("the answers to 200 logins were %v", answers)
+	}
+
+	c = converse(t, lines, "u0..u49 in")
+	for _, p := range c.peers {
+		go io.WriteString(p.conn, "/create_group cs\n")
+	}
+	answers = map[string]int{}
+	for _, p := range c.peers {
+		answers[p.line()]++
+	}
+	if answers["Group cs created."] != 1 || answers["Error: group cs exists already. To join it: /join_group cs"] != 49 {
+		t.Errorf("the answers to 50 creations were %v", answers)
+	}
+}
+
+// In a storm of logins, groups, resets and goodbyes, alice hears each user join and leave in turn. After
+// it, nothing is left. This test is not parallel, because it counts what the process has open.
+func TestLives(t *testing.T) {
+	c := converse(t, lines, "alice in")
+	alice := c.peers["alice"]
+	open := func() int {
+		entries, _ := os.ReadDir("/proc/self/fd") // zero, where there is no /proc
+		return len(entries)
+	}
+	goroutines, descriptors := runtime.NumGoroutine()-2, max(0, open()-2) // without alice's
+	const users, lives = 20, 50
+	var wg sync.WaitGroup
+	for u := range users {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for life := range lives {
+				live(t, c.addr, u, life%2 == 0)
+			}
+		}()
+	}
+	go func() { wg.Wait(); io.WriteString(alice.conn, "/users\n") }()
+	in, events := map[string]bool{}, 0
+	for _, line := range alice.hearUntil("Online users (1): alice") {
+		who, what, _ := strings.Cut(line, " ")
+		joins, leaves := what == "has joined the chat.", what == "has left the chat."
+		if in[who] && joins || !in[who] && leaves {
+			t.Errorf("%q, but it was so before", line)
+		}
+		if joins || leaves {
+			in[who] = joins
+			events++
+		}
+	}
+	if events != 2*users*lives {
+		t.Errorf("users joined and left %d times, want %d", events, 2*users*lives)
+	}
+	c.play(`
+		alice > /groups_users -> Groups (0):
+		alice > /quit -> Goodbye! | END`)
+	c.row = fmt.Sprintf("there are %d goroutines and %d descriptors again", goroutines, descriptors)
+	c.until(func() bool {
+		return runtime.NumGoroutine() <= goroutines && open() <= descriptors
+	})
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if len(c.groups)+len(c.online)+len(c.taken) != 0 {
+		t.Errorf("left are: groups %v, online %v, names %v", c.groups, c.online, c.taken)
+	}
+}
+
+// live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye.
+func live(t *testing.T, addr string, u int, reset bool) {
+	const again = "logged in already"
+	for text := again; strings.Contains(text, again); {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/broadcast hi\n/groups_users\n", u, u, u)
+		in := bufio.NewReader(conn)
+		for text = ""; err == nil && !strings.Contains(text, "Groups (") && !strings.Contains(text, again); {
+			var line string
+			line, err = in.ReadString('\n')
+			text += line
+		}
+		if err != nil {
+			t.Errorf("u%d: %v after %.300q", u, err, text)
+		}
+		if reset {
+			conn.(*net.TCPConn).SetLinger(0)
+		} else {
+			io.WriteString(conn, "/quit\n")
+			io.Copy(io.Discard, in)
+		}
+		conn.Close()
+	}
+}
+
+// ---- Fuzzing ------------------------------------------------------------------------------------
 //
 // Both run their seeds with the tests. To look for more, see TESTING.md.
 
 // A choppy reader returns what it has in pieces.
 type choppy struct {
 	rest string
-	cuts []byte // the sizes of the pieces, from the last, less one
+	cuts []byte // the sizes of the pieces, less one
 }
 
 // Read returns the next piece.
@@ -2286,52 +1761,33 @@ func (c *choppy) Read(b []byte) (int, error) {
 	}
 	n := min(len(c.rest), len(b))
 	if len(c.cuts) > 0 {
-		n = min(n, 1+int(c.cuts[len(c.cuts)-1]))
-		c.cuts = c.cuts[:len(c.cuts)-1]
+		n = min(n, 1+int(c.cuts[0]))
+		c.cuts = c.cuts[1:]
 	}
 	copy(b, c.rest[:n])
 	c.rest = c.rest[n:]
 	return n, nil
 }
 
-// FuzzFraming: however the stream of a line client is cut, it gives the same messages.
+// FuzzFraming: however the stream of a line client is cut, its messages are what lies between the newlines.
 func FuzzFraming(f *testing.F) {
-	f.Add("alice\npassword123\n/users\n", []byte{0, 4, 1})
-	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{1, 0, 0, 0})
+	f.Add("alice\npassword123\n/users\n", []byte{1, 4, 0})
+	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{0, 0, 0, 1})
 	f.Add("a\n\r", []byte{})
-	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{255, 255, 255, 255, 1})
+	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{1, 255, 255, 255, 255})
 	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
 	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
 	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
-		messages := func(cuts []byte) (all []string) {
-			in := &messageReader{input: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
-			for {
-				message, err := in.next()
-				if err == nil || message != "" {
-					all = append(all, message)
-				}
-				if err != nil {
-					return all
-				}
+		in := &messageReader{input: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
+		for i, line := range strings.SplitAfter(stream, "\n") {
+			want := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+			got, err := in.next()
+			bothTooLong := len(want) > maxMessage && len(got) > maxMessage
+			if got != want && !bothTooLong {
+				t.Fatalf("message %d is %q (%v), want %q", i, got, err, want)
 			}
-		}
-		whole, cut := messages(nil), messages(cuts)
-		if !slices.Equal(whole, cut) {
-			t.Fatalf("%.300q\nis %.300q\ncut  %.300q", stream, whole, cut)
-		}
-		var want []string // and they are what lies between the newlines
-		for _, line := range strings.SplitAfter(stream, "\n") {
-			message := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-			if message != "" || strings.HasSuffix(line, "\n") { // a blank one without its newline is none
-				want = append(want, message)
-			}
-		}
-		if len(want) != len(whole) {
-			t.Fatalf("%.300q\nis %d messages %.300q\nwant %d", stream, len(whole), whole, len(want))
-		}
-		for i := range want {
-			if whole[i] != want[i] && (len(want[i]) <= maxMessage || len(whole[i]) <= maxMessage) {
-				t.Fatalf("message %d is %q, want %q", i, whole[i], want[i])
+			if last := !strings.HasSuffix(line, "\n"); last != (err == io.EOF) {
+				t.Fatalf("message %d comes with the error %v; it is the last: %v", i, err, last)
 			}
 		}
 	})
@@ -2347,51 +1803,47 @@ func FuzzCommand(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, message string) {
 		s := newServer(nil, log.New(io.Discard, "", 0))
-		var both [2]*client
-		for i, name := range []string{"alice", "bob"} {
-			c := &client{name: name, queue: make(chan string, 30), conn: new(net.TCPConn)}
-			s.online[name], s.taken[name] = c, true
-			both[i] = c
+		for _, name := range []string{"alice", "bob"} {
+			s.online[name] = &client{name: name, queue: make(chan string, 30), conn: new(net.TCPConn)}
 		}
-		alice, bob := both[0], both[1]
+		alice, bob := s.online["alice"], s.online["bob"]
 		s.groups["cs"] = clients{"alice": alice, "bob": bob}
 		reply, _ := s.execute(alice, message)
 		s.send(reply+"\n", alice)
-		for _, c := range both {
+		for _, c := range []*client{alice, bob} {
 			for len(c.queue) > 0 {
 				line := <-c.queue
-				if !strings.HasSuffix(line, "\n") || !utf8.ValidString(line) {
-					t.Fatalf("%s gets %q, which is no line of UTF-8", c.name, line)
+				unclean := func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' }
+				if !strings.HasSuffix(line, "\n") || !utf8.ValidString(line) || strings.ContainsFunc(line, unclean) {
+					t.Fatalf("%s gets %q, which is no line of clean UTF-8", c.name, line)
 				}
-				if c == bob && (strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "[alice]") && !strings.HasPrefix(line, "alice has ")) {
+				ours := strings.HasPrefix(line, "[alice]") || strings.HasPrefix(line, "alice has ")
+				if c == bob && (strings.Count(line, "\n") != 1 || !ours) {
 					t.Fatalf("bob gets %q", line)
-				}
-				for _, r := range line {
-					if unicode.IsControl(r) && r != '\t' && r != '\n' {
-						t.Fatalf("%s gets %q, with a control character in it", c.name, line)
-					}
 				}
 			}
 		}
 	})
 }
 
-// ---- Grading: the 37 cases of the assignment, for this server or any other ----
+// ---- Grading: the 37 cases of the assignment, for this server or any other ----------------------
 //
-// Without flags, each case gets a server of this package. With -exec, it gets a server in any language,
-// which is started afresh for it; with -addr, all get one that runs already. TESTING.md tells how.
+// Without flags, each case gets a server of this package. With -exec, a server in any language is
+// started afresh for each case. With -addr, all cases are played with one that runs already.
+// TESTING.md tells how to use the flags.
 //
-// The marks come from playing each case as the course did: a driver types lines into terminals, about
-// stepPause apart and whether or not anything was answered, and each terminal sends every line at once,
-// without a newline. A case that fails is played once more at leisure: the driver waits for each answer.
-// A server that passes only then is right, but takes what one read brings for one message.
+// The marks come from playing each case as the course did: a driver types lines into terminals, one
+// every few milliseconds, whether or not anything was answered. The client in each terminal sends
+// every line at once, without a newline. A case that fails is played once more at leisure: the driver
+// waits for each answer. A server that passes only then is right, but takes all that one read brings
+// for one message.
 
 var (
 	gradeAddr   = flag.String("addr", "", "TestAssignment: grade the server that runs at this `address`")
 	gradeExec   = flag.String("exec", "", "TestAssignment: start the server with this shell `command` for each case")
-	gradeDir    = flag.String("dir", "", "TestAssignment: the `folder` that -exec runs in; a pattern grades many")
+	gradeDir    = flag.String("dir", ".", "TestAssignment: the `folder` that -exec runs in; a pattern grades many")
 	gradeUsers  = flag.String("users", "", "TestAssignment: the `file` of at least 100 users that the server shall use")
-	gradeReport = flag.String("report", "", "TestAssignment: a `folder` to write grades.csv and a report for each submission into")
+	gradeReport = flag.String("report", "", "TestAssignment: a `folder` for grades.csv and a report on each submission")
 )
 
 // How long the grader waits.
@@ -2400,44 +1852,44 @@ const (
 	shortPause = time.Millisecond       // the same in the two stress cases
 	startTime  = 10 * time.Second       // for a server to accept its first client
 	silence    = 2 * time.Second        // when nothing has come for so long, nothing more is waited for
-	hush       = 300 * time.Millisecond // when all that should come is there: for what should not come
-	caseTime   = time.Minute            // for the steps of a case
-	portTime   = 70 * time.Second       // for the port of a server that was killed to be free again
+	hush       = 300 * time.Millisecond // for what should not come, when all that should come is there
+	caseTime   = time.Minute            // for the steps of a case, and for what must come after them
+	portTime   = 70 * time.Second       // for the port of a server that has ended to be free again
 )
 
-// A gradedCase is one case: its steps and its checks, divided by semicolons.
+// A gradedCase is one case: its steps and its checks, divided by semicolons. The steps:
 //
 //	1 in            terminal 1 starts a client and types name and password of the first user
 //	4 in as 2       the same, but with the second user's name and password
 //	2 in wrong      the same, but with a wrong password
 //	5 opens         terminal 5 starts a client; nothing is typed
-//	1: /users       the line is typed into terminal 1
+//	1: /users       the line is typed into terminal 1; "1: a & b" types two lines
 //	wait 1 CS425    the driver waits until terminal 1 has shown CS425, or nothing more comes
 //	hurry           from here on, steps follow faster
 //
-//	2 3 in          the same as "2 in; 3 in"; and so with all others
+// and the checks:
 //
-//	1 2 has T1      terminals 1 and 2 have both shown the text T1
+//	1,2 has T1 T2   terminals 1 and 2 have both shown the texts T1 and T2
 //	1 lacks T1      terminal 1 has not
-//	5 has 2 lines with left
+//	5 counts 2 left terminal 5 shows two lines with "left"
 //
-// u1 and p1 stand for name and password of the first user, T1 for a text of several words, and REFUSAL
-// for any of the words fail, error, exist, not.
+// u1 and p1 are name and password of the first user, T1 is a text of several words, and REFUSAL is any
+// of the words fail, error, exist, not. Upper and lower case count the same.
 type gradedCase struct {
 	name          string
-	marks         float64
+	marks         float64 // none: it is a remark, which the assignment implies but the course did not check
 	steps, checks string
 }
 
 // What several cases share.
 const (
-	four       = "1 2 3 4 in; "
-	all5       = "1 2 3 4 5 has welcome; "
-	joinCS425  = "wait 1 CS425; 2 3 4: /join_group CS425; "
 	oneGroup   = "1 in; 1: /create_group CS427; wait 1 CS427; "
-	fourGroups = oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; 3 in; 3: /create_group CS429; wait 3 CS429; " +
-		"4 in; 4: /create_group CS430; wait 4 CS430; 5 in; "
-	join4 = "5: /join_group CS427; 5: /join_group CS428; 5: /join_group CS429; 5: /join_group CS430; "
+	twoGroups  = oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; "
+	fourGroups = twoGroups + "3 in; 3: /create_group CS429; wait 3 CS429; 4 in; 4: /create_group CS430; wait 4 CS430; 5 in; "
+	joinFour   = ": /join_group CS427 & /join_group CS428 & /join_group CS429 & /join_group CS430"
+	groupOf4   = "wait 1 CS425; 2,3,4: /join_group CS425; "
+	toThree    = "1: /msg u2 T1 & /msg u3 T2 & /msg u4 T3"
+	fourTexts  = "2: /group_msg CS427 T1 & /group_msg CS427 T2 & /group_msg CS427 T3 & /group_msg CS427 T4"
 )
 
 // assignment returns the cases.
@@ -2446,96 +1898,90 @@ func assignment() []gradedCase {
 		{"01_auth_valid_login", 1, "1 in", "1 has Welcome"},
 		{"02_auth_wrong_login", 1, "1 in wrong", "1 has failed"},
 		{"03_msg_to_user_offline", 1, "1 in; 1: /msg u9 T1", "1 has no"},
-		{"04_msg_to_user_online", 1, "1 2 in; 1: /msg u2 T1", "2 has T1"},
-		{"05_broadcast_by_one", 1, four + "1: /broadcast T1", "2 3 4 has T1"},
+		{"04_msg_to_user_online", 1, "1,2 in; 1: /msg u2 T1", "2 has T1"},
+		{"05_broadcast_by_one", 1, "1..4 in; 1: /broadcast T1", "2,3,4 has T1"},
 		{"06_group_create", 1, "1 in; 1: /create_group IITK", "1 has creat"},
-		{"07_group_create_twice", 1, "1 in; 1 1: /create_group IITK", "1 has welcome; 1 has REFUSAL"},
-		{"08_group_join", 1, "1 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425", "2 has join"},
-		{"09_group_join_missing", 1, "1 2 in; 1: /create_group CS425; 2: /join_group CS888", "2 has welcome; 2 has REFUSAL"},
-		{"10_group_msg", 1, "1 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; 1: /group_msg CS425 T1", "2 has T1"},
-		{"11_group_msg_missing", 1, "1 2 in; 1: /create_group CS425; 1: /group_msg CS888 T1", "1 has welcome; 1 has REFUSAL"},
-		{"12_group_leave", 1, "1 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; 2: /leave_group CS425", "2 has left"},
-		{"13_group_msg_after_leave", 1, "1 2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; 2: /leave_group CS425; " +
-			"2: /group_msg CS425 T1", "2 has welcome; 2 has REFUSAL"},
-		{"14_auth_exit_and_return", 1.5, "1 2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 in as 2; 1: /msg u2 T2", "4 has welcome; 4 has T2"},
-		{"15_msg_to_three", 1.5, four + "1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3", "2 3 4 has welcome; 2 has T1; 3 has T2; 4 has T3"},
-		{"16_msg_chain", 1.5, four + "1: /msg u2 T1; 2: /msg u3 T2; 3: /msg u4 T3; 4: /msg u1 T4",
-			"1 2 3 4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
-		{"17_msg_both_ways", 1.5, "1 2 in; 1: /msg u2 T1; 2: /msg u1 T2", "1 2 has welcome; 2 has T1; 1 has T2"},
-		{"18_broadcast_while_users_come_and_go", 1.5, four + "1: /broadcast T1; 5 in; 1: /broadcast T2; 1: /exit; 2: /broadcast T3",
-			"1 2 3 4 has welcome; 2 3 4 has T1; 2 3 4 5 has T2; 3 4 5 has T3; 1 lacks T3"},
-		{"19_broadcast_by_four", 1.5, four + "1: /broadcast T1; 2: /broadcast T2; 3: /broadcast T3; 4: /broadcast T4",
-			"1 2 3 4 has welcome; 2 3 4 has T1; 1 3 4 has T2; 1 2 4 has T3; 1 2 3 has T4"},
-		{"20_group_create_four", 1.5, four + "1: /create_group CS425; 1: /create_group CS426; 1: /create_group CS427; 1: /create_group CS428",
-			"1 has welcome; 1 has CS425; 1 has CS426; 1 has CS427; 1 has CS428"},
-		{"21_group_create_by_three", 1.5, four + "1: /create_group CS425; 1: /create_group CS426; 2: /create_group CS427; " +
-			"2: /create_group CS428; 3: /create_group CS429; 3: /create_group CS430",
-			"1 has welcome; 1 has CS425; 1 has CS426; 2 has CS427; 2 has CS428; 3 has CS429; 3 has CS430"},
-		{"22_group_join_four", 1.5, four + "2: /create_group CS427; 2: /create_group CS428; 3: /create_group CS429; 3: /create_group CS430; " +
-			"wait 2 CS428; wait 3 CS430; " + strings.ReplaceAll(join4, "5:", "1:"),
-			"1 has welcome; 1 has CS427; 1 has CS428; 1 has CS429; 1 has CS430"},
-		{"23_group_join_by_four", 1.5, oneGroup + "2 3 4 5 in; 2 3 4 5: /join_group CS427", all5 + "2 3 4 5 has CS427"},
-		{"24_group_msg_by_stranger", 1.5, oneGroup + "2 3 4 5 in; 2: /group_msg CS427 T1; 2: /group_msg CS427 T2; " +
-			"2: /group_msg CS427 T3; 2: /group_msg CS427 T4", all5 + "1 has CS427; 1 lacks T1; 1 lacks T2; 1 lacks T3; 1 lacks T4"},
-		{"25_group_msg_by_member", 1.5, oneGroup + "2 3 4 5 in; 2: /join_group CS427; 2: /group_msg CS427 T1; 2: /group_msg CS427 T2; " +
-			"2: /group_msg CS427 T3; 2: /group_msg CS427 T4", all5 + "1 has CS427; 1 has T1; 1 has T2; 1 has T3; 1 has T4"},
-		{"26_group_msg_to_four", 1.5, oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; 3 in; 3: /create_group CS429; " +
-			"4 in; 4: /create_group CS430; 5 in; " + join4 +
-			"5: /group_msg CS427 T1; 5: /group_msg CS428 T2; 5: /group_msg CS429 T3; 5: /group_msg CS430 T4",
-			all5 + "1 has CS427; 2 has CS428; 3 has CS429; 4 has CS430; 1 has T1; 2 has T2; 3 has T3; 4 has T4"},
-		{"27_group_msg_by_four", 1.5, fourGroups + "2 3 4 5: /join_group CS427; " +
-			"2: /group_msg CS427 T1; 3: /group_msg CS427 T2; 4: /group_msg CS427 T3; 5: /group_msg CS427 T4",
-			all5 + "1 has CS427; 1 has T1; 1 has T2; 1 has T3; 1 has T4"},
-		{"28_group_leave_two_of_four", 1.5, fourGroups + join4 + "5: /leave_group CS427; 5: /leave_group CS428",
-			all5 + "1 has CS427; 5 has 2 lines with left"},
-		{"29_group_leave_by_four", 1.5, fourGroups + "2 3 4 5: /join_group CS427; 2 3 4 5: /leave_group CS427",
-			all5 + "1 has CS427; 2 3 4 5 has left"},
-		{"30_group_leave_two_groups", 1.5, fourGroups + "2 3: /join_group CS427; 4 5: /join_group CS428; " +
-			"2 3: /leave_group CS427; 4 5: /leave_group CS428", all5 + "1 has CS427; 2 3 4 5 has left"},
+		{"07_group_create_twice", 1, "1 in; 1: /create_group IITK & /create_group IITK", "1 has welcome REFUSAL"},
+		{"08_group_join", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425", "2 has join"},
+		{"09_group_join_missing", 1, "1,2 in; 1: /create_group CS425; 2: /join_group CS888", "2 has welcome REFUSAL"},
+		{"10_group_msg", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; 1: /group_msg CS425 T1", "2 has T1"},
+		{"11_group_msg_missing", 1, "1,2 in; 1: /create_group CS425 & /group_msg CS888 T1", "1 has welcome REFUSAL"},
+		{"12_group_leave", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425 & /leave_group CS425", "2 has left"},
+		{"13_group_msg_after_leave", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; " +
+			"2: /join_group CS425 & /leave_group CS425 & /group_msg CS425 T1", "2 has welcome REFUSAL"},
+		{"14_auth_exit_and_return", 1.5, "1,2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 in as 2; 1: /msg u2 T2", "4 has welcome T2"},
+		{"15_msg_to_three", 1.5, "1..4 in; " + toThree, "2 has welcome T1; 3 has welcome T2; 4 has welcome T3"},
+		{"16_msg_chain", 1.5, "1..4 in; 1: /msg u2 T1; 2: /msg u3 T2; 3: /msg u4 T3; 4: /msg u1 T4",
+			"1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
+		{"17_msg_both_ways", 1.5, "1,2 in; 1: /msg u2 T1; 2: /msg u1 T2", "2 has welcome T1; 1 has welcome T2"},
+		{"18_broadcast_while_users_come_and_go", 1.5, "1..4 in; 1: /broadcast T1; 5 in; 1: /broadcast T2 & /exit; 2: /broadcast T3",
+			"1..4 has welcome; 2,3,4 has T1; 2..5 has T2; 3,4,5 has T3; 1 lacks T3"},
+		{"19_broadcast_by_four", 1.5, "1..4 in; 1: /broadcast T1; 2: /broadcast T2; 3: /broadcast T3; 4: /broadcast T4",
+			"1..4 has welcome; 2,3,4 has T1; 1,3,4 has T2; 1,2,4 has T3; 1,2,3 has T4"},
+		{"20_group_create_four", 1.5, "1..4 in; 1" + strings.ReplaceAll(joinFour, "join", "create"), "1 has welcome CS427 CS428 CS429 CS430"},
+		{"21_group_create_by_three", 1.5, "1..4 in; 1: /create_group CS425 & /create_group CS426; " +
+			"2: /create_group CS427 & /create_group CS428; 3: /create_group CS429 & /create_group CS430",
+			"1 has welcome CS425 CS426; 2 has CS427 CS428; 3 has CS429 CS430"},
+		{"22_group_join_four", 1.5, "1..4 in; 2: /create_group CS427 & /create_group CS428; 3: /create_group CS429 & /create_group CS430; " +
+			"wait 2 CS428; wait 3 CS430; 1" + joinFour, "1 has welcome CS427 CS428 CS429 CS430"},
+		{"23_group_join_by_four", 1.5, oneGroup + "2..5 in; 2..5: /join_group CS427", "1..5 has welcome; 2..5 has CS427"},
+		{"24_group_msg_by_stranger", 1.5, oneGroup + "2..5 in; " + fourTexts, "1..5 has welcome; 1 has CS427; 1 lacks T1 T2 T3 T4"},
+		{"25_group_msg_by_member", 1.5, oneGroup + "2..5 in; 2: /join_group CS427; " + fourTexts, "1..5 has welcome; 1 has CS427 T1 T2 T3 T4"},
+		{"26_group_msg_to_four", 1.5, twoGroups + "3 in; 3: /create_group CS429; 4 in; 4: /create_group CS430; 5 in; 5" + joinFour +
+			" & /group_msg CS427 T1 & /group_msg CS428 T2 & /group_msg CS429 T3 & /group_msg CS430 T4",
+			"1..5 has welcome; 1 has CS427 T1; 2 has CS428 T2; 3 has CS429 T3; 4 has CS430 T4"},
+		{"27_group_msg_by_four", 1.5, fourGroups + "2..5: /join_group CS427; 2: /group_msg CS427 T1; 3: /group_msg CS427 T2; " +
+			"4: /group_msg CS427 T3; 5: /group_msg CS427 T4", "1..5 has welcome; 1 has CS427 T1 T2 T3 T4"},
+		{"28_group_leave_two_of_four", 1.5, fourGroups + "5" + joinFour + " & /leave_group CS427 & /leave_group CS428",
+			"1..5 has welcome; 1 has CS427; 5 counts 2 left"},
+		{"29_group_leave_by_four", 1.5, fourGroups + "2..5: /join_group CS427; 2..5: /leave_group CS427", "1..5 has welcome; 1 has CS427; 2..5 has left"},
+		{"30_group_leave_two_groups", 1.5, fourGroups + "2,3: /join_group CS427; 4,5: /join_group CS428; 2,3: /leave_group CS427; " +
+			"4,5: /leave_group CS428", "1..5 has welcome; 1 has CS427; 2..5 has left"},
 		{"31_mixed_msg_and_broadcast", 2.5, "1 in; 1: /create_group CS427; 2 in; 2: /create_group CS428; 3 in; 3: /create_group CS429; " +
-			"4 in; 4: /create_group CS430; 1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 2: /broadcast T4",
-			"1 2 3 4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 3 4 has T4"},
-		{"32_mixed_msg_then_group", 2.5, four + "1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 1: /create_group CS425; " + joinCS425 +
-			"2: /group_msg CS425 T4; 2: /leave_group CS425",
-			"1 2 3 4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2 3 4 has join; 1 3 4 has T4; 2 has left"},
-		{"33_mixed_broadcast_then_group", 2.5, four + "1: /broadcast T1; 1: /create_group CS425; " + joinCS425 +
-			"2: /group_msg CS425 T2; 2: /leave_group CS425",
-			"1 2 3 4 has welcome; 1 has CS425; 2 3 4 has T1; 2 3 4 has join; 1 3 4 has T2; 2 has left"},
-		{"34_mixed_group_with_msg", 2.5, four + "1: /create_group CS425; 2 3 4: /join_group CS425; wait 4 join; " +
-			"1: /msg u2 T1; 1: /msg u3 T2; 1: /msg u4 T3; 2: /group_msg CS425 T4; 2: /leave_group CS425",
-			"1 2 3 4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2 3 4 has join; 1 3 4 has T4; 2 has left"},
-		{"35_mixed_broadcast_with_wrong_join", 2.5, four + "1: /create_group CS425; wait 1 CS425; 2: /broadcast T1; 3: /join_group CS888; " +
-			"2: /broadcast T2; 3: /join_group CS425; 2: /broadcast T3",
-			"1 2 3 4 has welcome; 1 has CS425; 1 3 4 has T1; 1 3 4 has T2; 1 3 4 has T3; 3 has join; 3 has REFUSAL"},
+			"4 in; 4: /create_group CS430; " + toThree + "; 2: /broadcast T4", "1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1,3,4 has T4"},
+		{"32_mixed_msg_then_group", 2.5, "1..4 in; " + toThree + " & /create_group CS425; " + groupOf4 +
+			"2: /group_msg CS425 T4 & /leave_group CS425",
+			"1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2,3,4 has join; 1,3,4 has T4; 2 has left"},
+		{"33_mixed_broadcast_then_group", 2.5, "1..4 in; 1: /broadcast T1 & /create_group CS425; " + groupOf4 +
+			"2: /group_msg CS425 T2 & /leave_group CS425",
+			"1..4 has welcome; 1 has CS425; 2,3,4 has T1 join; 1,3,4 has T2; 2 has left"},
+		{"34_mixed_group_with_msg", 2.5, "1..4 in; 1: /create_group CS425; 2,3,4: /join_group CS425; wait 4 join; " + toThree +
+			"; 2: /group_msg CS425 T4 & /leave_group CS425",
+			"1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2,3,4 has join; 1,3,4 has T4; 2 has left"},
+		{"35_mixed_broadcast_with_wrong_join", 2.5, "1..4 in; 1: /create_group CS425; wait 1 CS425; 2: /broadcast T1; " +
+			"3: /join_group CS888; 2: /broadcast T2; 3: /join_group CS425; 2: /broadcast T3",
+			"1..4 has welcome; 1 has CS425; 1,3,4 has T1 T2 T3; 3 has join REFUSAL"},
 		thousandGroups(),
 		fiftyLeave(),
+		{"remark_no_second_login", 0, "1 in; wait 1 welcome; 2 in as 1", "1 has welcome; 2 lacks welcome"},
+		{"remark_no_own_broadcast", 0, "1,2 in; 1: /broadcast T1", "2 has T1; 1 lacks T1"},
+		{"remark_no_own_group_msg", 0, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; 1: /group_msg CS425 T1",
+			"2 has T1; 1 lacks T1"},
 	}
 }
 
 // thousandGroups returns the case in which two users create 1,000 groups each, and join each other's.
 func thousandGroups() gradedCase {
-	steps, checks := four+"hurry", "1 2 has welcome; 1 2 lacks REFUSAL"
-	for _, i := range rand.New(rand.NewSource(1)).Perm(2000) { // in any order, but in the same for all
+	steps, joins, checks := "1..4 in; hurry", "; wait 1 CS_u1_999; wait 2 CS_u2_999", "1,2 has welcome; 1,2 lacks REFUSAL"
+	for _, i := range rand.New(rand.NewSource(1)).Perm(2000) { // in any order, but the same each time
 		steps += fmt.Sprintf("; %d: /create_group CS_u%d_%d", 1+i%2, 1+i%2, i/2)
 	}
 	for k := range 1000 {
+		joins += fmt.Sprintf("; 1: /join_group CS_u2_%d; 2: /join_group CS_u1_%d", k, k)
 		checks += fmt.Sprintf("; 1 has CS_u2_%d; 2 has CS_u1_%d", k, k)
 	}
-	steps += "; wait 1 CS_u1_999; wait 2 CS_u2_999"
-	for k := range 1000 {
-		steps += fmt.Sprintf("; 1: /join_group CS_u2_%d; 2: /join_group CS_u1_%d", k, k)
-	}
-	return gradedCase{"36_stress_1000_groups_each", 4.5, steps, checks}
+	return gradedCase{"36_stress_1000_groups_each", 4.5, steps + joins, checks}
 }
 
 // fiftyLeave returns the case in which 50 users leave while 50 others log in.
 func fiftyLeave() gradedCase {
-	steps, checks := "1 in", "52 has T52"
-	for i := 2; i <= 100; i++ {
-		if i <= 50 {
-			steps += fmt.Sprintf("; %d in", i)
-		} else {
-			steps += fmt.Sprintf("; %d opens; %d: u%d", i, i, i)
+	steps, waits, chain, checks := "1..50 in; 51..100 opens", "", "", "52 has T52"
+	for i := 51; i <= 100; i++ {
+		steps += fmt.Sprintf("; %d: u%d", i, i)
+		waits += fmt.Sprintf("; wait %d welcome", i)
+		if i > 51 {
+			chain += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
+			checks += fmt.Sprintf("; %d has T%d", i, i)
 		}
 	}
 	steps += "; hurry"
@@ -2546,110 +1992,99 @@ func fiftyLeave() gradedCase {
 			steps += fmt.Sprintf("; %d: p%d", 1+i, 1+i)
 		}
 	}
-	for i := 51; i <= 100; i++ {
-		steps += fmt.Sprintf("; wait %d welcome", i)
-	}
-	for i := 52; i <= 100; i++ {
-		steps += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
-		checks += fmt.Sprintf("; %d has T%d", i, i)
-	}
-	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps, checks}
+	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps + waits + chain, checks}
 }
 
-// A play is one case while it is played. The mutex guards what follows it, and the output of the terminals.
-type play struct {
+// expand makes "2 in; 3 in" of "2,3 in", "1: a; 1: b" of "1: a & b", and "1 has x; 1 has y" of "1 has x y".
+func expand(text string) (steps []string) {
+	for _, step := range strings.Split(text, "; ") {
+		who, what, _ := strings.Cut(step, " ")
+		number := strings.TrimSuffix(who, ":")
+		verb, words, _ := strings.Cut(what, " ")
+		parts := strings.Split(what, " & ")
+		if verb == "has" || verb == "lacks" {
+			parts = nil
+			for _, word := range strings.Fields(words) {
+				parts = append(parts, verb+" "+word)
+			}
+		}
+		for _, name := range each(number) {
+			for _, part := range parts {
+				steps = append(steps, name+who[len(number):]+" "+part)
+			}
+		}
+	}
+	return steps
+}
+
+// A performance is one case while it is played.
+type performance struct {
 	addr      string
 	users     [][2]string // name and password of user 1, 2, ...
-	suffix    string      // of group names, if the server knows groups of earlier cases
+	suffix    string      // of the groups' names, if the server knows groups of earlier cases
 	leisure   bool
-	started   func() bool // whether it still makes sense to wait for the server to accept a client
+	server    *process // nil if the grader has not started it
+	started   bool     // the server has said something to the first client
+	typed     time.Time
 	terminals map[string]*terminal
-
-	mu   sync.Mutex
-	last time.Time     // when something was sent or came
-	news chan struct{} // has a token when something was sent or came
 }
 
 // A terminal is a client that behaves as the course's does. What is typed waits in a queue.
 type terminal struct {
-	*play
-	conn   *net.TCPConn
-	typed  chan string
-	unsent int    // lines that wait in the queue; guarded by mu, as all below
-	output string // what the terminal shows
-	closed bool
+	output
+	conn  *net.TCPConn
+	queue chan string
 }
 
-// note tells the driver that something was sent or came.
-func (p *play) note(change func()) {
-	p.mu.Lock()
-	change()
-	p.last = time.Now()
-	p.mu.Unlock()
-	select {
-	case p.news <- struct{}{}:
-	default:
-	}
-}
-
-// waitFor waits until ok, for which it holds the mutex. It gives up after the limit, and sooner if nothing is
-// sent and nothing comes.
-func (p *play) waitFor(limit time.Duration, quiet time.Duration, ok func() bool) bool {
-	late := time.Now().Add(limit)
-	for {
-		p.mu.Lock()
-		done, until := ok(), p.last.Add(quiet)
-		p.mu.Unlock()
-		if late.Before(until) {
-			until = late
+// waitFor waits until ok. It gives up after the limit, and sooner if nothing is typed and nothing comes for a while.
+// With nil for ok, it waits for just that.
+func (p *performance) waitFor(limit, quiet time.Duration, ok func() bool) bool {
+	for late := time.Now().Add(limit); ok == nil || !ok(); time.Sleep(time.Millisecond) {
+		last := p.typed
+		for _, t := range p.terminals {
+			if _, came := t.read(); came.After(last) {
+				last = came
+			}
 		}
-		if done || time.Now().After(until) {
-			return done
-		}
-		select {
-		case <-p.news:
-			time.Sleep(time.Millisecond) // much may come at once: look at it from time to time
-		case <-time.After(time.Until(until)):
+		if time.Now().After(late) || time.Since(last) > quiet {
+			return false
 		}
 	}
-}
-
-// open starts the client of a terminal.
-func (p *play) open(name string) error {
-	t := &terminal{play: p, typed: make(chan string, 3000)}
-	for late := time.Now().Add(startTime); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.DialTimeout("tcp", p.addr, startTime)
-		if err == nil {
-			t.conn = conn.(*net.TCPConn)
-			break
-		}
-		if len(p.terminals) > 0 || time.Now().After(late) || !p.started() {
-			return fmt.Errorf("terminal %s cannot connect: %v", name, err)
-		}
-	}
-	t.conn.SetNoDelay(false) // as the course's client: with Nagle's algorithm, lines may go out glued together
-	p.note(func() { p.terminals[name] = t; t.output = connected })
-	go t.run() // ends with the connection
-	return nil
+	return true
 }
 
 // connected is what the course's client prints first.
 const connected = "Connected to the server.\n"
 
-// receive shows what one read brings, and reports whether the connection goes on.
-func (t *terminal) receive() bool {
-	piece := make([]byte, 1024)
-	n, err := t.conn.Read(piece)
-	t.note(func() {
-		if n > 0 {
-			t.output += strings.ToLower(string(piece[:n])) + "\n"
+// open starts the client of a terminal. The first one of a case waits until the server says something.
+func (p *performance) open(name string) error {
+	t := &terminal{queue: make(chan string, 3000)}
+	first, late := len(p.terminals) == 0, time.Now().Add(startTime)
+	for t.conn == nil {
+		conn, err := net.DialTimeout("tcp", p.addr, startTime)
+		ended := p.server != nil && p.server.hasEnded()
+		switch {
+		case err == nil:
+			t.conn = conn.(*net.TCPConn)
+		case !first || ended || time.Now().After(late):
+			return fmt.Errorf("terminal %s cannot connect: %v", name, err)
+		default:
+			time.Sleep(5 * time.Millisecond)
 		}
-		t.closed = t.closed || err != nil
-	})
-	return err == nil
+	}
+	t.conn.SetNoDelay(false) // as the course's client: lines may go out glued together
+	t.Write([]byte(connected))
+	p.typed = time.Now()
+	p.terminals[name] = t
+	go t.run() // ends with the connection
+	if first && !p.waitFor(startTime, startTime, func() bool { return t.String() != connected }) {
+		return fmt.Errorf("the server says nothing for %v", startTime)
+	}
+	p.started = true
+	return nil
 }
 
-// run is the course's client: two prompts and a verdict of one read each, and then two loops. Only /exit
+// run is the course's client: two prompts and a verdict, of one read each, and then two loops. Only /exit
 // closes the connection here. All others are reset at the end of the case.
 func (t *terminal) run() {
 	for range 2 {
@@ -2657,8 +2092,7 @@ func (t *terminal) run() {
 			return
 		}
 	}
-	if !t.receive() || strings.Contains(t.shown(), "authentication failed") {
-		t.note(func() { t.closed = true })
+	if !t.receive() || strings.Contains(t.String(), "Authentication failed") {
 		return
 	}
 	go func() {
@@ -2670,274 +2104,205 @@ func (t *terminal) run() {
 	t.conn.Close()
 }
 
+// receive shows what one read brings, and reports whether the connection goes on.
+func (t *terminal) receive() bool {
+	piece := make([]byte, 1024)
+	n, err := t.conn.Read(piece)
+	if n > 0 {
+		t.Write(append(piece[:n:n], '\n'))
+	}
+	return err == nil
+}
+
 // sendNext sends the next line that was typed, and reports whether the client goes on.
 func (t *terminal) sendNext() bool {
-	line := <-t.typed
-	if line == "/exit" {
-		t.cork()
+	line := <-t.queue
+	if raw, err := t.conn.SyscallConn(); err == nil && line == "/exit" && runtime.GOOS == "linux" {
+		// TCP_CORK lets the line and the end of the connection go out together. Otherwise a quick server may
+		// close the connection first, and its port is blocked for a minute.
+		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, 3, 1) })
 	}
 	_, err := io.WriteString(t.conn, line)
-	t.note(func() {
-		t.unsent--
-		t.closed = t.closed || err != nil || line == "/exit"
-	})
 	return err == nil && line != "/exit" && line != ""
 }
 
-// cork makes the last line and the end of the connection go out together. Otherwise a quick server may
-// close the connection first, and its port is blocked for a minute.
-func (t *terminal) cork() {
-	if raw, err := t.conn.SyscallConn(); err == nil && runtime.GOOS == "linux" {
-		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, 3, 1) }) // TCP_CORK
-	}
-}
-
-// shown returns what the terminal shows.
-func (t *terminal) shown() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.output
-}
-
-// typeLine types a line into a terminal and, at leisure, waits for an answer.
-func (t *terminal) typeLine(line string) {
-	before := len(t.shown())
-	t.note(func() { t.unsent++ })
-	t.typed <- line
-	if t.leisure {
-		t.waitFor(time.Second, time.Second, func() bool { return t.closed || len(t.output) > before })
-	}
-}
-
-var (
-	terminalNames = regexp.MustCompile(`^(\d+ )*\d+[: ]`)
-
-	userWord  = regexp.MustCompile(`\b([up])(\d+)\b`)
-	textWord  = regexp.MustCompile(`\bT(\d+)\b`)
-	groupWord = regexp.MustCompile(`\b(CS\w+|IITK)\b`)
-)
+var placeholder = regexp.MustCompile(`\b([upT]\d+|CS\w+|IITK)\b`)
 
 // words puts names, passwords, texts and groups in the place of u1, p1, T1 and CS425.
-func (p *play) words(line string) string {
-	line = userWord.ReplaceAllStringFunc(line, func(word string) string {
-		i, _ := strconv.Atoi(word[1:])
-		return p.users[(i-1)%len(p.users)][strings.Index("up", word[:1])]
+func (p *performance) words(line string) string {
+	return placeholder.ReplaceAllStringFunc(line, func(word string) string {
+		number, _ := strconv.Atoi(word[1:])
+		switch word[0] {
+		case 'u', 'p':
+			return p.users[(number-1)%len(p.users)][strings.Index("up", word[:1])]
+		case 'T':
+			return fmt.Sprintf("my message, number %d: it costs £%d,00 (or more)!", number, number)
+		}
+		return word + p.suffix
 	})
-	line = textWord.ReplaceAllString(line, "my message, number $1: it costs £$1,00 (or more)!")
-	return groupWord.ReplaceAllString(line, "${1}"+p.suffix)
 }
 
-// run plays the steps of a case and returns what was missing in the end, or an empty string.
-func (p *play) run(c gradedCase) (problem string) {
-	p.terminals, p.news, p.last = map[string]*terminal{}, make(chan struct{}, 1), time.Now()
+// play plays a case and returns what was missing in the end, or an empty string.
+func (p *performance) play(c gradedCase) (problem string) {
+	p.terminals = map[string]*terminal{}
 	defer func() {
 		for _, t := range p.terminals {
 			t.conn.SetLinger(0) // a reset, so that no connection of the server's waits in TIME_WAIT
 			t.conn.Close()
-			t.typed <- "" // ends its client
+			t.queue <- "" // ends its client
 		}
 	}()
-	pause, before, late := stepPause, "", time.Now().Add(caseTime)
+	pause, late := stepPause, time.Now().Add(caseTime)
+	var before *terminal
 	for _, step := range expand(c.steps) {
 		if time.Now().After(late) {
 			return "the case took more than " + caseTime.String()
 		}
 		who, what, _ := strings.Cut(step, " ")
-		// What is done in another terminal comes after what was typed before was sent, and a second login of a
-		// user after the end of the first.
-		terminal := strings.TrimSuffix(who, ":")
-		if previous := p.terminals[before]; previous != nil && terminal != before && pause == stepPause {
-			p.waitFor(time.Second, time.Second, func() bool { return previous.unsent == 0 || previous.closed })
+		name, typing := strings.CutSuffix(who, ":")
+		if pause == stepPause && before != nil && p.terminals[name] != before { // another terminal is next: this one has sent
+			p.waitFor(time.Second, time.Second, func() bool { return len(before.queue) == 0 })
 		}
-		if user := p.terminals[strings.TrimPrefix(what, "in as ")]; user != nil {
-			p.waitFor(time.Second, time.Second, func() bool { return user.closed })
-		}
-		if who != "wait" {
-			before = terminal
-		}
-		if p.leisure && pause == stepPause {
-			p.waitFor(time.Second, 50*time.Millisecond, func() bool { return false }) // all is quiet
-		} else {
-			time.Sleep(pause) // not to wait for anything: this is the speed of the course's driver
-		}
+		rest(pause)
 		switch {
 		case who == "hurry":
 			pause = shortPause
 		case who == "wait":
-			name, word, _ := strings.Cut(what, " ")
-			word = p.words(word)
-			p.waitFor(2*time.Second, silence, func() bool { return p.has(name, word) })
-		case strings.HasSuffix(who, ":"):
-			if t := p.terminals[strings.TrimSuffix(who, ":")]; t != nil {
-				t.typeLine(p.words(what))
+			wanted := []string{p.words(strings.Replace(what, " ", " has ", 1))}
+			p.waitFor(2*time.Second, silence, func() bool { return len(p.failing(wanted)) == 0 })
+		case typing:
+			p.typeLine(name, what)
+		default:
+			number, other := strings.CutPrefix(what, "in as ")
+			if !other {
+				number = name
 			}
-		default: // "in", "in as 2", "in wrong", "opens"
-			if err := p.open(who); err != nil {
+			if err := p.open(name); err != nil {
 				return err.Error()
 			}
-			number, password := strings.TrimPrefix(what, "in as "), ""
-			switch what {
-			case "in":
-				number = who
-			case "opens":
-				continue
-			case "in wrong":
-				number, password = who, "wrong "
+			password := "p" + number
+			if what == "in wrong" {
+				password = "wrong"
 			}
-			p.terminals[who].typeLine(p.words("u" + number))
-			p.terminals[who].typeLine(p.words(password + "p" + number))
+			if what != "opens" {
+				p.typeLine(name, "u"+number)
+				p.typeLine(name, password)
+			}
 		}
+		before = cmp.Or(p.terminals[name], before)
 	}
-	return p.judge(expand(c.checks))
+	return p.judge(c.checks)
 }
 
-// expand makes "2 in; 3 in" of "2 3 in".
-func expand(text string) (steps []string) {
-	for _, step := range strings.Split(strings.TrimSuffix(text, "; "), "; ") {
-		names := terminalNames.FindString(step)
-		for _, name := range strings.Fields(strings.TrimSuffix(names, ":")) {
-			steps = append(steps, name+step[len(strings.TrimRight(names, ": ")):])
-		}
-		if names == "" {
-			steps = append(steps, step) // it begins with a word
+// rest makes the driver as slow as the course's. Where the machine is so busy that it oversleeps, everything is
+// slower, and the driver has to be, too.
+func rest(pause time.Duration) {
+	for range 20 {
+		began := time.Now()
+		time.Sleep(pause) // not in order to wait
+		if time.Since(began) < 2*pause {
+			return
 		}
 	}
-	return steps
 }
 
-// has reports whether a terminal shows a word. The caller holds the mutex.
-func (p *play) has(name, word string) bool {
+// typeLine types a line into a terminal and, at leisure, waits for an answer.
+func (p *performance) typeLine(name, line string) {
 	t := p.terminals[name]
-	if t == nil {
-		return false
+	before := len(t.String())
+	p.typed = time.Now()
+	t.queue <- p.words(line)
+	if p.leisure {
+		p.waitFor(time.Second, time.Second, func() bool { return len(t.String()) > before })
+		p.waitFor(time.Second, 50*time.Millisecond, nil)
 	}
-	if word == "REFUSAL" {
-		return refusalWord(t.output)
+}
+
+// failing returns those of the checks that do not hold now.
+func (p *performance) failing(checks []string) (failing []string) {
+	shown := map[string]string{}
+	for name, t := range p.terminals {
+		shown[name] = strings.ToLower(t.String())
 	}
-	number, word2, lines := strings.Cut(word, " lines with ")
-	if lines {
-		count := 0
-		for _, line := range strings.Split(t.output, "\n") {
-			if strings.Contains(line, word2) {
-				count++
-			}
+	for _, check := range checks {
+		name, rest, _ := strings.Cut(check, " ")
+		verb, word, _ := strings.Cut(rest, " ")
+		word = strings.ToLower(word)
+		holds := strings.Contains(shown[name], word) == (verb == "has")
+		switch {
+		case word == "refusal":
+			holds = refusal.MatchString(shown[name]) == (verb == "has")
+		case verb == "counts":
+			number, word, _ := strings.Cut(word, " ")
+			lines := strings.Split(shown[name], "\n")
+			lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, word) })
+			holds = strconv.Itoa(len(lines)) == number
 		}
-		return fmt.Sprint(count) == number
+		if !holds {
+			failing = append(failing, check)
+		}
 	}
-	return strings.Contains(t.output, strings.ToLower(word))
+	return failing
 }
 
 // judge waits until all that should come is there, and a little longer for what should not come. It returns
 // the first check that fails.
-func (p *play) judge(checks []string) (problem string) {
-	limit := 10 * time.Second
-	if len(checks) > 40 {
-		limit = time.Minute // the course waited longer in the stress cases, too
-	}
+func (p *performance) judge(text string) (problem string) {
+	checks := expand(text)
 	for i := range checks {
 		checks[i] = p.words(checks[i])
 	}
-	holds := func(check string) bool {
-		if name, word, has := strings.Cut(check, " has "); has {
-			return p.has(name, word)
-		}
-		name, word, _ := strings.Cut(check, " lacks ")
-		return !p.has(name, word)
-	}
-	open := checks
-	p.waitFor(limit, silence, func() bool {
-		open = slices.DeleteFunc(slices.Clone(open), holds)
-		return len(open) == 0
+	failing := checks
+	p.waitFor(caseTime, silence, func() bool {
+		failing = p.failing(failing)
+		return len(failing) == 0
 	})
-	if len(open) == 0 && strings.Contains(strings.Join(checks, ""), " l") { // "lacks" or "lines"
-		p.waitFor(limit, hush, func() bool { return false })
-		p.mu.Lock()
-		open = slices.DeleteFunc(slices.Clone(checks), holds)
-		p.mu.Unlock()
+	if len(failing) == 0 && (strings.Contains(text, "lacks") || strings.Contains(text, "counts")) {
+		p.waitFor(hush, hush, nil)
+		failing = p.failing(checks)
 	}
-	if len(open) == 0 {
+	if len(failing) == 0 {
 		return ""
 	}
+	name, _, _ := strings.Cut(failing[0], " ")
 	came := "nothing"
-	name, _, _ := strings.Cut(open[0], " ")
 	if t := p.terminals[name]; t != nil {
-		came = t.shown()
+		came = t.String()
 	}
-	return fmt.Sprintf("terminal %s: not so. Terminal %s shows:\n%s", open[0], name, indent(came))
+	return fmt.Sprintf("terminal %s: not so. Terminal %s shows:\n%s", failing[0], name, lastLines(came))
 }
 
-// indent returns the last lines of a text, indented.
-func indent(text string) string {
+// lastLines returns the last lines of a text, indented.
+func lastLines(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) > 20 {
-		lines = append([]string{"..."}, lines[len(lines)-20:]...)
-	}
-	return "        " + strings.Join(lines, "\n        ")
+	return "        " + strings.Join(lines[max(0, len(lines)-20):], "\n        ")
 }
 
-// A submission is a server to grade and what came of it.
-type submission struct {
-	dir     string
-	users   [][2]string
-	marks   float64
-	leisure float64 // the sum if the cases that pass at leisure count, too
-	of      float64 // the marks of all cases that were played
-	outcome string  // "ok", "no start", "crashed", "silent", "port", or why it was not graded
-	report  string
-	mute    int // cases in which no client was sent anything
-}
-
-// A process is a started server, with the last of what it printed.
+// A process is a server that the grader has started, and its keeper.
 type process struct {
-	cmd   *exec.Cmd
+	output
+	life  io.Closer // closing it ends both
 	ended chan struct{}
-	mu    sync.Mutex
-	tail  []byte
 }
 
-// Write keeps the end of what the server prints, however much it is.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tail = append(p.tail, b[max(0, len(b)-4000):]...)
-	p.tail = p.tail[max(0, len(p.tail)-4000):]
-	return len(b), nil
-}
-
-// mark is in the environment of all processes that the grader starts, and so in that of their children.
-var mark = fmt.Sprintf("CHAT_GRADER=%d", os.Getpid())
-
-// killMarked kills all processes that have the mark, those included that have left the group. It
-// needs /proc; elsewhere, killing the group has to do.
-func killMarked(mark string) (found bool) {
-	files, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range files {
-		environment, _ := os.ReadFile(file)
-		if slices.Contains(strings.Split(string(environment), "\x00"), mark) {
-			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
-			syscall.Kill(pid, syscall.SIGKILL)
-			found = true
-		}
+// startServer starts the server of a submission. Its keeper is this program once more.
+func startServer(t *testing.T, dir string) *process {
+	p, cmd := &process{ended: make(chan struct{})}, exec.Command(os.Args[0], dir, *gradeUsers, *gradeExec)
+	cmd.Env = append(os.Environ(), "CHAT_TEST_AS=keeper")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Ctrl-C does not end it
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p, p, time.Second
+	var err error
+	if p.life, err = cmd.StdinPipe(); err == nil {
+		err = cmd.Start()
 	}
-	return found
-}
-
-// startServer starts the server of a submission.
-func startServer(dir string) (*process, error) {
-	p := &process{cmd: exec.Command("sh", "-c", *gradeExec), ended: make(chan struct{})}
-	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), mark)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.WaitDelay = time.Second // a child that lives on may keep the pipe open
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
+	if err != nil {
+		t.Fatal(err)
 	}
-	go func() { p.cmd.Wait(); close(p.ended) }()
-	return p, nil
+	go func() { cmd.Wait(); close(p.ended) }()
+	return p
 }
 
-// hasEnded reports whether the command has ended by itself.
+// hasEnded reports whether the server has ended by itself.
 func (p *process) hasEnded() bool {
 	select {
 	case <-p.ended:
@@ -2947,169 +2312,201 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// kill kills the server and all that it has started.
-func (p *process) kill() {
-	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-	for killMarked(mark) {
-		time.Sleep(time.Millisecond) // killed processes are there until somebody has asked for their exit status
+// keep is what a keeper does. It lends the users file to the submission, starts its server, and waits for the end
+// of its own input. That comes when the grader closes it, and when the grader ends, whatever the reason.
+// Then the keeper kills all that the server has started, and puts the submission's own users file back.
+func keep(dir, usersFile, shellCommand string) {
+	users, own := filepath.Join(dir, "users.txt"), filepath.Join(dir, "users.txt.before-grading")
+	if usersFile != "" {
+		text, _ := os.ReadFile(usersFile)
+		os.Rename(users, own) // an error means that there is none
+		os.WriteFile(users, text, 0o644)
+		defer os.Rename(own, users)
+		defer os.Remove(users)
 	}
-	<-p.ended
-}
-
-// printed returns the last lines that the server printed.
-func (p *process) printed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return indent(string(p.tail))
-}
-
-// portFree reports whether a server could listen at an address, even one that does not set SO_REUSEADDR.
-// If somebody else listens there, holder says who, where the system tells.
-func portFree(address string) (free bool, holder string) {
-	_, port, _ := net.SplitHostPort(address)
-	strict := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) {
-			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0)
-		})
-	}}
-	listener, err := strict.Listen(context.Background(), "tcp", ":"+port)
-	if err == nil {
-		listener.Close()
-		return true, ""
+	mark := fmt.Sprint("CHAT_KEPT_BY=", os.Getpid()) // all that the server starts has this in its environment
+	cmd := exec.Command("sh", "-c", shellCommand)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CHAT_TEST_AS=", mark)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		return
 	}
-	listener, err = net.Listen("tcp", ":"+port) // sets SO_REUSEADDR: old connections do not matter
-	if err == nil {
-		listener.Close()
-		return false, ""
-	}
-	process, _ := exec.Command("ss", "-Hltnp", "sport = :"+port).Output()
-	return false, "somebody else (" + strings.Join(strings.Fields(string(process)), " ") + ")"
-}
-
-// playOnce plays a case with a fresh server, if there is -exec, and returns what was missing.
-func (s *submission) playOnce(c gradedCase, p *play) (problem string) {
-	p.users, p.started = s.users, func() bool { return true }
-	if *gradeExec == "" {
-		time.Sleep(hush) // not to wait for anything: the server may need a moment to notice that clients are gone
-		return p.run(c)
-	}
-	free, holder := portFree(p.addr)
-	for late := time.Now().Add(portTime); !free && holder == "" && time.Now().Before(late); free, holder = portFree(p.addr) {
-		time.Sleep(100 * time.Millisecond)
-	}
-	if !free {
-		s.outcome = "port"
-		return "the port of " + p.addr + " is not free: " + holder
-	}
-	server, err := startServer(s.dir)
-	if err != nil {
-		s.outcome = "no start"
-		return err.Error()
-	}
-	ended := time.Time{} // when the command was first seen to have ended
-	p.started = func() bool {
-		if server.hasEnded() && ended.IsZero() {
-			ended = time.Now()
+	closed := make(chan struct{})
+	go func() { io.Copy(io.Discard, os.Stdin); close(closed) }()
+	go func() { cmd.Wait(); fmt.Println("(the command ended: " + cmd.ProcessState.String() + ")") }()
+	for left := true; left; {
+		signal := syscall.Signal(0) // asks whether anything is left: the command may have started a server and ended
+		select {
+		case <-closed:
+			signal = syscall.SIGKILL
+		case <-time.After(50 * time.Millisecond):
 		}
-		return ended.IsZero() || time.Since(ended) < time.Second/2 // it may have left a server in the background
+		left = signalKept(cmd.Process.Pid, mark, signal)
 	}
-	problem = p.run(c)
-	how := "was running"
-	if server.hasEnded() {
-		how = "had ended: " + server.cmd.ProcessState.String()
-	}
-	alive := !server.hasEnded() || server.cmd.ProcessState.Success()
-	server.kill()
-	if problem != "" {
-		problem += "\n    The server " + how + ". It printed last:\n" + server.printed()
-	}
-	switch {
-	case len(p.terminals) == 0 && s.of == 0:
-		s.outcome = "no start"
-	case !alive:
-		s.outcome = "crashed"
-	}
-	return problem
 }
 
-// grade plays all cases for a submission, and writes its report.
+// signalKept sends a signal to a group of processes and to all that have the mark, and reports whether
+// there are any. It needs /proc to find those that have left the group.
+func signalKept(group int, mark string, signal syscall.Signal) (found bool) {
+	inGroup := syscall.Kill(-group, signal) == nil
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	if len(files) == 0 {
+		return inGroup
+	}
+	for _, file := range files { // of a process that has ended and waits to be reaped, it is empty
+		environment, _ := os.ReadFile(file)
+		if slices.Contains(strings.Split(string(environment), "\x00"), mark) {
+			pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+			syscall.Kill(pid, signal)
+			found = true
+		}
+	}
+	return found
+}
+
+// freePort waits until a server can listen at an address, even one that does not set SO_REUSEADDR. It
+// returns an empty string then, or who is in the way.
+func freePort(address string) (inTheWay string) {
+	_, port, _ := net.SplitHostPort(address)
+	listen := func(reuse int) bool {
+		config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, reuse) })
+		}}
+		listener, err := config.Listen(context.Background(), "tcp", ":"+port)
+		if err == nil {
+			listener.Close()
+		}
+		return err == nil
+	}
+	for late := time.Now().Add(portTime); !listen(0); time.Sleep(100 * time.Millisecond) {
+		who, _ := exec.Command("ss", "-Hltnp", "sport = :"+port).Output()
+		if !listen(1) || time.Now().After(late) {
+			return "port " + port + " is taken: " + strings.Join(strings.Fields(string(who)), " ")
+		}
+	}
+	return ""
+}
+
+// A submission is a server to grade, and what came of it.
+type submission struct {
+	dir     string
+	users   [][2]string
+	results []result // of each case; without a verdict, if -run left it out
+	started bool     // the server has said something in one of them
+	outcome string   // "ok", "no start", "crashed", "port", or why it was not graded
+}
+
+// A result is what came of a case.
+type result struct {
+	gradedCase
+	verdict string // "pass", "FAIL", "FAIL in a hurry"
+	problem string // what a student needs to know
+}
+
+// grade plays all cases that -run allows. Alone, a submission is told what went wrong while it is graded.
 func (s *submission) grade(t *testing.T, alone bool) {
-	s.outcome = "ok"
-	var table, details string
-	for i, c := range assignment() {
+	cases := assignment()
+	s.outcome, s.results = "ok", make([]result, len(cases))
+	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			result, problem := s.playTwice(c, i)
-			s.of += c.marks
-			if result == "pass" {
-				s.marks += c.marks
+			if *gradeAddr == "" {
+				t.Parallel()
 			}
-			if result != "FAIL" {
-				s.leisure += c.marks
-			}
-			table += fmt.Sprintf("%-40s %4.1f  %s\n", c.name, c.marks, result)
-			if problem != "" {
-				details += fmt.Sprintf("\n%s, %g marks: %s\n    The steps: %.1000s\n    %s\n", c.name, c.marks, result, c.steps, problem)
-			}
-			if problem != "" && alone {
-				t.Errorf("%g marks: %s. The steps: %.1000s\n    %s", c.marks, result, c.steps, problem)
+			verdict, problem := s.playTwice(t, c, i)
+			s.results[i] = result{c, verdict, problem}
+			if alone && verdict != "pass" && c.marks > 0 {
+				t.Errorf("%s: %s", verdict, problem)
 			}
 		})
 	}
-	s.report = fmt.Sprintf("%-40s marks\n%s%-40s %4.1f  of %g\n%-40s %4.1f\n", "case", table, "sum", s.marks, s.of, "sum at leisure", s.leisure)
-	if alone {
-		fmt.Print("\n" + s.report)
-	}
-	s.report += details
 }
 
-// playTwice plays a case at the course's pace and, if it fails, once more at leisure. The problem is that of
-// the first time.
-func (s *submission) playTwice(c gradedCase, number int) (result, problem string) {
-	if s.outcome == "no start" || s.outcome == "port" || s.outcome == "silent" {
-		return "FAIL", "not played: " + s.outcome
-	}
-	p := &play{addr: *gradeAddr}
-	if *gradeExec == "" { // the server is not started afresh: take other groups and users each time
+// playTwice plays a case at the course's pace and, if it fails, once more at leisure.
+func (s *submission) playTwice(t *testing.T, c gradedCase, number int) (verdict, problem string) {
+	p := &performance{addr: *gradeAddr, users: s.users}
+	if *gradeExec == "" { // the server may know the cases before: take other groups and users each time
 		p.suffix = fmt.Sprintf("_%d_%d", os.Getpid(), number)
-		s.users = append(s.users[10:len(s.users):len(s.users)], s.users[:10]...)
+		p.users = append(slices.Clone(s.users[number*10%len(s.users):]), s.users...)
 	}
-	problem = s.playOnce(c, p)
+	problem = s.playOnce(t, c, p)
 	if problem == "" {
-		s.mute = 0
 		return "pass", ""
 	}
-	if !p.heardAnything() {
-		if s.mute++; s.mute == 3 && s.outcome == "ok" {
-			s.outcome = "silent"
-		}
-		return "FAIL", problem
+	problem = fmt.Sprintf("%.300s\n    %s", c.steps, problem)
+	p.leisure = true
+	if *gradeExec == "" {
+		p.suffix += "x"
 	}
-	s.mute = 0
-	again := &play{addr: p.addr, leisure: true}
-	if p.suffix != "" {
-		again.suffix = p.suffix + "_again"
-	}
-	if s.playOnce(c, again) == "" {
+	if p.started && s.playOnce(t, c, p) == "" {
 		return "FAIL in a hurry", problem
 	}
 	return "FAIL", problem
 }
 
-// heardAnything reports whether the server has said anything to any client.
-func (p *play) heardAnything() bool {
-	for _, t := range p.terminals {
-		if t.shown() != connected {
-			return true
+// playOnce plays a case with a fresh server, if the grader is to start it, and returns what was missing.
+func (s *submission) playOnce(t *testing.T, c gradedCase, p *performance) (problem string) {
+	switch {
+	case s.outcome == "no start" || s.outcome == "port":
+		return "not played"
+	case *gradeAddr == "":
+		p.addr = start(t).addr
+		return p.play(c)
+	case *gradeExec == "":
+		time.Sleep(hush) // not in order to wait: the server may need a moment to notice that clients are gone
+		return p.play(c)
+	}
+	if problem = freePort(p.addr); problem != "" {
+		s.outcome = "port"
+		return problem
+	}
+	p.server = startServer(t, s.dir)
+	problem = p.play(c)
+	s.started = s.started || p.started
+	switch {
+	case !s.started:
+		s.outcome = "no start"
+	case p.server.hasEnded():
+		s.outcome = "crashed"
+	}
+	p.server.life.Close()
+	<-p.server.ended
+	if problem != "" {
+		problem += "\n    The server printed last:\n" + lastLines(p.server.String())
+	}
+	return problem
+}
+
+// report returns the marks, the sum if the cases that pass at leisure counted, and both with all cases as a text.
+func (s *submission) report() (marks, leisure float64, table, details string) {
+	most := 0.0
+	for _, r := range s.results {
+		switch r.verdict {
+		case "":
+			continue
+		case "pass":
+			marks += r.marks
+			leisure += r.marks
+		case "FAIL in a hurry":
+			leisure += r.marks
+		}
+		most += r.marks
+		table += fmt.Sprintf("%-40s %4.1f  %s\n", r.name, r.marks, r.verdict)
+		if r.problem != "" {
+			details += fmt.Sprintf("\n%s: %s: %s\n", r.name, r.verdict, r.problem)
 		}
 	}
-	return false
+	table += fmt.Sprintf("%-40s %4.1f  of %g\n%-40s %4.1f\n", "marks", marks, most, "at leisure", leisure)
+	return marks, leisure, table, details
 }
 
 // readUsers returns the names and passwords in a users file.
 func readUsers(path string) (users [][2]string, err error) {
 	text, err := os.ReadFile(path)
 	for _, line := range strings.Split(string(text), "\n") {
-		if name, password, ok := strings.Cut(strings.TrimSuffix(line, "\r"), ":"); ok && name != "" && password != "" {
+		name, password, found := strings.Cut(strings.TrimSuffix(line, "\r"), ":")
+		if found {
 			users = append(users, [2]string{name, password})
 		}
 	}
@@ -3119,204 +2516,89 @@ func readUsers(path string) (users [][2]string, err error) {
 	return users, err
 }
 
-// kept is the name under which a submission's own users file waits to be put back.
-const kept = "users.txt.before-grading"
-
-// lendUsers copies the file of -users over the users file of a folder. giveBack undoes it.
-func lendUsers(dir string) error {
-	text, err := os.ReadFile(*gradeUsers)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(dir, "users.txt")
-	if _, err := os.Stat(path); err != nil {
-		os.WriteFile(path, nil, 0o644) // there was none; an empty one is put back
-	}
-	if err := os.Rename(path, filepath.Join(dir, kept)); err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o644)
-}
-
-// giveBack puts a folder's own users file back, if it was lent another.
-func giveBack(dir string) {
-	own := filepath.Join(dir, kept)
-	if info, err := os.Stat(own); err == nil && info.Size() == 0 {
-		os.Remove(filepath.Join(dir, "users.txt"))
-		os.Remove(own)
-	} else if err == nil {
-		os.Rename(own, filepath.Join(dir, "users.txt"))
-	}
-}
-
-// startKeeper starts this program once more, as a process that waits for the grader's end, whatever
-// ends it: Ctrl-C, a panic, a timeout. Then it kills what is left and puts the users files back.
-func startKeeper(t *testing.T, dirs []string) {
-	cmd := exec.Command(os.Args[0], dirs...)
-	cmd.Env = append(os.Environ(), "CHAT_KEEPER="+mark)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Ctrl-C does not end it
-	life, err := cmd.StdinPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { life.Close(); cmd.Wait() })
-}
-
-// keep is what the keeper does. TestMain calls it.
-func keep(mark string, dirs []string) {
-	io.Copy(io.Discard, os.Stdin) // ends with the grader
-	for killMarked(mark) {
-		time.Sleep(time.Millisecond)
-	}
-	for _, dir := range dirs {
-		giveBack(dir)
-	}
-}
-
 // TestAssignment grades this server or, with flags, one or many others.
 func TestAssignment(t *testing.T) {
-	switch {
-	case *gradeExec == "" && *gradeAddr == "":
-		if *gradeDir+*gradeUsers+*gradeReport != "" {
+	if *gradeExec+*gradeAddr == "" {
+		if *gradeDir+*gradeUsers+*gradeReport != "." {
 			t.Fatal("-dir, -users and -report need -exec, the command that starts the server, or -addr")
 		}
 		gradeOurs(t)
 		return
-	case *gradeExec == "" && *gradeDir != "":
-		t.Fatal("-dir needs -exec, the command that starts the server")
-	case *gradeExec == "" && *gradeUsers == "":
-		t.Fatal("-addr needs -users, the file of users that the server uses")
 	}
 	if *gradeAddr == "" {
 		*gradeAddr = "127.0.0.1:12345"
 	}
-	if _, _, err := net.SplitHostPort(*gradeAddr); err != nil {
+	dirs, _ := filepath.Glob(*gradeDir)
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { info, err := os.Stat(dir); return err != nil || !info.IsDir() })
+	_, _, err := net.SplitHostPort(*gradeAddr)
+	switch {
+	case err != nil:
 		t.Fatalf("-addr: %v", err)
-	}
-	if *gradeDir == "" {
-		*gradeDir = "."
-	}
-	matches, err := filepath.Glob(*gradeDir)
-	dirs := slices.DeleteFunc(matches, func(path string) bool {
-		info, err := os.Stat(path)
-		return err != nil || !info.IsDir()
-	})
-	if err != nil || len(dirs) == 0 {
+	case *gradeExec == "" && (*gradeDir != "." || *gradeUsers == ""):
+		t.Fatal("-addr needs -users, the file of users that the server uses; -dir needs -exec")
+	case len(dirs) == 0:
 		t.Fatalf("-dir %s: no such folder", *gradeDir)
 	}
-	if *gradeUsers != "" {
-		if _, err := readUsers(*gradeUsers); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if *gradeReport != "" {
-		if err := os.MkdirAll(*gradeReport, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if *gradeExec != "" {
-		startKeeper(t, dirs)
-		if free, holder := portFree(*gradeAddr); !free && holder != "" {
-			t.Fatalf("the port of %s is taken by %s, so no marks are given", *gradeAddr, holder)
-		}
-	}
-	table := "folder,marks,at leisure,seconds,outcome\n"
+	csv := "folder,marks,at leisure,seconds,outcome\n"
 	for _, dir := range dirs {
-		began := time.Now()
-		s := gradeFolder(t, dir, len(dirs) == 1)
-		seconds := time.Since(began).Seconds()
-		if *gradeExec == "" {
-			dir = *gradeAddr
-		}
-		if s.outcome == "port" && len(dirs) > 1 {
-			fmt.Println("another program took the port: stopped")
-		}
-		fmt.Printf("%-40s %4.1f of %g, at leisure %4.1f, %4.0f s, %s\n", dir, s.marks, s.of, s.leisure, seconds, s.outcome)
-		table += fmt.Sprintf("%q,%.1f,%.1f,%.0f,%s\n", dir, s.marks, s.leisure, seconds, s.outcome)
-		if *gradeReport != "" {
-			name := strings.NewReplacer("/", "_", "\\", "_").Replace(dir) + ".txt"
-			os.WriteFile(filepath.Join(*gradeReport, name), []byte(s.report), 0o644)
-			os.WriteFile(filepath.Join(*gradeReport, "grades.csv"), []byte(table), 0o644) // after each: a run may be cut short
-		}
-	}
-}
-
-// gradeFolder grades the submission in a folder. Alone, it says more.
-func gradeFolder(t *testing.T, dir string, alone bool) *submission {
-	s := &submission{dir: dir}
-	users := filepath.Join(dir, "users.txt")
-	var err error
-	if *gradeUsers != "" {
-		users = *gradeUsers
-		if *gradeExec != "" {
-			err = lendUsers(dir)
-			defer giveBack(dir)
-		}
-	}
-	if err == nil {
-		s.users, err = readUsers(users)
-	}
-	if err != nil && alone {
-		t.Fatal(err)
-	}
-	if err != nil {
-		s.outcome = err.Error()
-		return s
-	}
-	s.grade(t, alone)
-	return s
-}
-
-// gradeOurs grades the server of this package. Each case has a server of its own, so they are played side by side.
-func gradeOurs(t *testing.T) {
-	var accounts [][2]string
-	for i := range 100 {
-		accounts = append(accounts, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
-	}
-	for _, c := range assignment() {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			p := &play{addr: start(t).addr, users: accounts, started: func() bool { return true }}
-			if problem := p.run(c); problem != "" {
-				t.Errorf("%g marks. The steps: %.1000s\n    %s", c.marks, c.steps, problem)
+		csv += gradeFolder(t, dir, len(dirs) == 1)
+		if *gradeReport != "" { // after each submission, because a run may be cut short
+			err := os.WriteFile(filepath.Join(*gradeReport, "grades.csv"), []byte(csv), 0o644)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
+		}
 	}
 }
 
-// ---- Benchmarks ----
+// gradeFolder grades the submission in a folder, prints and returns its line, and writes its report.
+func gradeFolder(t *testing.T, dir string, alone bool) (line string) {
+	s, began := &submission{dir: dir}, time.Now()
+	if inTheWay := freePort(*gradeAddr); *gradeExec != "" && inTheWay != "" {
+		t.Fatalf("stopped before %s, which gets no marks: %s", dir, inTheWay)
+	}
+	var err error
+	s.users, err = readUsers(cmp.Or(*gradeUsers, filepath.Join(dir, "users.txt")))
+	switch {
+	case err == nil:
+		s.grade(t, alone)
+	case alone || *gradeUsers != "":
+		t.Fatal(err)
+	default:
+		s.outcome = err.Error()
+	}
+	marks, leisure, table, details := s.report()
+	if alone {
+		fmt.Print("\n" + table)
+	}
+	seconds := time.Since(began).Seconds()
+	fmt.Printf("%-40s %4.1f of 60, at leisure %4.1f, %4.0f s, %s\n", dir, marks, leisure, seconds, s.outcome)
+	if *gradeReport != "" {
+		os.MkdirAll(*gradeReport, 0o755)
+		name := strings.NewReplacer("/", "_", "\\", "_").Replace(dir) + ".txt"
+		os.WriteFile(filepath.Join(*gradeReport, name), []byte(table+details), 0o644)
+	}
+	return fmt.Sprintf("%q,%.1f,%.1f,%.0f,%q\n", dir, marks, leisure, seconds, s.outcome)
+}
+
+// gradeOurs grades the server of this package. Its cases are played side by side.
+func gradeOurs(t *testing.T) {
+	t.Parallel()
+	s := &submission{}
+	for i := range 100 {
+		s.users = append(s.users, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
+	}
+	t.Cleanup(func() {
+		_, _, table, _ := s.report()
+		fmt.Print("\n" + table)
+	})
+	s.grade(t, true)
+}
+
+// ---- Benchmarks ---------------------------------------------------------------------------------
 //
-// They measure the server over loopback, with its clients in the same process, and beside it the floor:
-// a loop that does nothing but write the same lines to as many connections. See TESTING.md.
-
-// A sink reads a connection and counts off the lines that come. When all have come that the benchmark is
-// about, the count is set high, because then come the notices of the end.
-func sink(conn net.Conn, lines *sync.WaitGroup) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := conn.Read(buffer)
-		lines.Add(-bytes.Count(buffer[:n], []byte{'\n'}))
-		if err != nil {
-			return
-		}
-	}
-}
-
-// quietly logs n users in without waiting for the notices of others, and returns their connections.
-func (c *talk) quietly(n int) (peers []*peer) {
-	c.Helper()
-	for i := 0; i < n; i++ {
-		p := c.login(fmt.Sprint("u", i))
-		for _, other := range peers {
-			other.hear(p.name + " has joined the chat.")
-		}
-		peers = append(peers, p)
-	}
-	return peers
-}
+// They measure the server over loopback, with its clients in the same process. Beside it they measure the
+// floor: a loop that does nothing but write the same lines to as many connections. See TESTING.md.
 
 // benchLine is what is said, and heardLine what others hear of it.
 const (
@@ -3324,208 +2606,152 @@ const (
 	heardLine = "[u0][Broadcast]: " + benchLine
 )
 
-// delivering runs what delivers so many lines and reports what one of them costs, to the server and its
-// clients together.
-func delivering(b *testing.B, lines int, run func()) {
-	var before, after runtime.MemStats
-	var was, is syscall.Rusage
-	runtime.ReadMemStats(&before)
-	syscall.Getrusage(syscall.RUSAGE_SELF, &was)
-	b.ResetTimer()
-	run()
-	b.StopTimer()
-	syscall.Getrusage(syscall.RUSAGE_SELF, &is)
-	runtime.ReadMemStats(&after)
-	cpu := is.Utime.Nano() + is.Stime.Nano() - was.Utime.Nano() - was.Stime.Nano()
-	n := float64(lines)
-	b.ReportMetric(n/b.Elapsed().Seconds(), "deliveries/s")
-	b.ReportMetric(float64(cpu)/n, "cpu-ns/delivery")
-	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/delivery")
-	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/n, "B/delivery")
-}
-
-// BenchmarkFanOut: senders broadcast to each other and to readers. An operation is a line said once.
-func BenchmarkFanOut(b *testing.B) {
-	for _, bm := range []struct {
-		name             string
-		senders, readers int
-		closed           bool // one line in flight
-	}{
-		{"closed loop, 35 readers", 1, 35, true},
-		{"closed loop, 100 readers", 1, 100, true},
-		{"pipelined, 35 readers", 1, 35, false},
-		{"pipelined, 100 readers", 1, 100, false},
-		{"pipelined, 100 readers, 8 senders", 8, 100, false},
-		{"pipelined, 35 to each other", 35, 0, false},
-	} {
-		b.Run(bm.name, func(b *testing.B) {
-			c := &talk{TB: b, r: start(b)}
-			peers := c.quietly(bm.senders + bm.readers)
-			var lines sync.WaitGroup
-			for _, p := range peers {
-				p.conn.SetReadDeadline(time.Time{})
-				go sink(p.conn, &lines)
-			}
-			said := "/broadcast " + benchLine
-			delivering(b, b.N*len(peers), func() { // all but the sender hear it, and the sender an answer
-				for i := 0; bm.closed && i < b.N; i++ {
-					lines.Add(len(peers))
-					io.WriteString(peers[0].conn, said)
-					lines.Wait()
-				}
-				if !bm.closed {
-					lines.Add(b.N * len(peers))
-					for s := 0; s < bm.senders; s++ {
-						go func() {
-							out := bufio.NewWriter(peers[s].conn)
-							for i := s; i < b.N; i += bm.senders {
-								out.WriteString(said)
-							}
-							out.Flush()
-						}()
-					}
-					lines.Wait()
-				}
-			})
-			lines.Add(1 << 20)
-		})
-	}
-	for _, readers := range []int{35, 100} {
-		for _, batch := range []int{1, 256} {
-			b.Run(fmt.Sprintf("floor, %d readers, %d lines a write", readers, batch), func(b *testing.B) {
-				var lines sync.WaitGroup
-				conns := pairs(b, readers)
-				for _, pair := range conns {
-					go sink(pair[0], &lines)
-				}
-				block := bytes.Repeat([]byte(heardLine), batch)
-				writes := (b.N + batch - 1) / batch
-				delivering(b, writes*batch*readers, func() {
-					for i := 0; i < writes; i++ {
-						lines.Add(batch * readers)
-						for _, pair := range conns {
-							pair[1].Write(block)
-						}
-						if batch == 1 {
-							lines.Wait() // one line in flight
-						}
-					}
-					lines.Wait()
-				})
-			})
+// pairs returns connected sockets, as two lists.
+func pairs(b testing.TB, n int) (near, far []*net.TCPConn) {
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	for err == nil && len(far) < n {
+		var here, there *net.TCPConn
+		if here, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr)); err == nil {
+			there, err = listener.AcceptTCP()
+			near, far = append(near, here), append(far, there)
+			b.Cleanup(func() { here.Close(); there.Close() })
 		}
-		b.Run(fmt.Sprintf("floor, %d readers, through queues", readers), func(b *testing.B) {
-			var lines sync.WaitGroup
-			var queues []chan string
-			for _, pair := range pairs(b, readers) {
-				queue := make(chan string, queueLength)
-				queues = append(queues, queue)
-				go sink(pair[0], &lines)
-				go func() {
-					var batch []byte
-					for line := range queue {
-						batch = append(batch, line...)
-						if len(queue) == 0 || len(batch) >= maxWrite {
-							pair[1].Write(batch)
-							batch = batch[:0]
-						}
-					}
-				}()
-			}
-			line := heardLine
-			delivering(b, b.N*readers, func() {
-				lines.Add(b.N * readers)
-				for i := 0; i < b.N; i++ {
-					for _, queue := range queues {
-						queue <- line
-					}
-				}
-				lines.Wait()
-			})
-			for _, queue := range queues {
-				close(queue)
-			}
-		})
 	}
-}
-
-// pairs returns connected pairs of sockets.
-func pairs(b testing.TB, n int) (list [][2]net.Conn) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer listener.Close()
-	for i := 0; i < n; i++ {
-		near, err := net.Dial("tcp", listener.Addr().String())
-		if err != nil {
-			b.Fatal(err)
-		}
-		far, err := listener.Accept()
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { near.Close(); far.Close() })
-		list = append(list, [2]net.Conn{near, far})
+	listener.Close()
+	return near, far
+}
+
+// sink reads a connection and counts off the lines that come.
+func sink(conn net.Conn, lines *sync.WaitGroup) {
+	conn.SetReadDeadline(time.Time{})
+	buffer := make([]byte, 64<<10)
+	for err := error(nil); err == nil; {
+		var n int
+		n, err = conn.Read(buffer)
+		lines.Add(-bytes.Count(buffer[:n], []byte{'\n'}))
 	}
-	return list
+}
+
+// fanOut calls say, which says a batch of lines that reach all connections, until b.N lines were said. If a
+// batch is one line, the next waits until all have it: a closed loop.
+func fanOut(b *testing.B, conns []*net.TCPConn, batch int, say func(call int)) {
+	var lines sync.WaitGroup
+	for _, conn := range conns {
+		go sink(conn, &lines)
+	}
+	calls := (b.N + batch - 1) / batch
+	b.ReportAllocs()
+	b.ResetTimer()
+	for call := range calls {
+		lines.Add(batch * len(conns))
+		say(call)
+		if batch == 1 {
+			lines.Wait()
+		}
+	}
+	lines.Wait()
+	b.ReportMetric(float64(calls*batch*len(conns))/b.Elapsed().Seconds(), "deliveries/s")
+	lines.Add(1 << 20) // for the notices that come at the end
+}
+
+// BenchmarkFanOut: senders broadcast to each other and to readers, a line at a time or 256.
+func BenchmarkFanOut(b *testing.B) {
+	for _, size := range [][3]int{{1, 35, 1}, {1, 100, 1}, {1, 35, 256}, {1, 100, 256}, {8, 100, 256}, {35, 0, 256}} {
+		senders, readers, batch := size[0], size[1], size[2]
+		name := fmt.Sprintf("%d senders, %d readers, %d at a time", senders, readers, batch)
+		b.Run(name, func(b *testing.B) {
+			c := converse(b, lines, fmt.Sprintf("u0..u%d in", senders+readers-1))
+			var conns []*net.TCPConn
+			for i := range senders + readers {
+				conns = append(conns, c.peers[fmt.Sprint("u", i)].conn)
+			}
+			said := strings.Repeat("/broadcast "+benchLine, batch)
+			fanOut(b, conns, batch, func(call int) { io.WriteString(conns[call%senders], said) })
+		})
+		if senders > 1 {
+			continue
+		}
+		b.Run("floor of "+name, func(b *testing.B) {
+			near, far := pairs(b, readers)
+			heard := bytes.Repeat([]byte(heardLine), batch)
+			fanOut(b, near, batch, func(int) {
+				for _, conn := range far {
+					conn.Write(heard)
+				}
+			})
+		})
+	}
+	b.Run("floor of 100 readers, through queues", func(b *testing.B) {
+		near, far := pairs(b, 100)
+		queues := make([]chan string, len(far))
+		for i, conn := range far {
+			queues[i] = make(chan string, queueLength)
+			b.Cleanup(func() { close(queues[i]) })
+			go func() {
+				var batch []byte
+				for line := range queues[i] {
+					batch = append(batch, line...)
+					if len(queues[i]) == 0 || len(batch) >= maxWrite {
+						conn.Write(batch)
+						batch = batch[:0]
+					}
+				}
+			}()
+		}
+		fanOut(b, near, 256, func(int) {
+			for range 256 {
+				for _, queue := range queues {
+					queue <- heardLine
+				}
+			}
+		})
+	})
 }
 
 // BenchmarkPrivate: pairs of users, of whom one writes to the other and waits for the line to arrive. An
 // operation is one such trip, of all pairs together. The floor sends the line straight on.
 func BenchmarkPrivate(b *testing.B) {
-	for _, n := range []int{1, 50} {
-		measure := func(b *testing.B, trip func(pair int)) {
-			var mu sync.Mutex
-			var all []time.Duration
-			var wg sync.WaitGroup
-			b.ReportAllocs()
-			b.ResetTimer()
-			for pair := 0; pair < n; pair++ {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
-					var took []time.Duration
-					for i := pair; i < b.N; i += n {
-						said := time.Now()
-						trip(pair)
-						took = append(took, time.Since(said))
-					}
-					mu.Lock()
-					all = append(all, took...)
-					mu.Unlock()
-				}()
-			}
-			wg.Wait()
-			b.StopTimer()
-			slices.Sort(all)
-			b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-µs")
-			b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-µs")
-		}
-		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
-			c := &talk{TB: b, r: start(b)}
-			peers := c.quietly(2 * n)
-			for i, p := range peers {
-				p.conn.SetReadDeadline(time.Time{})
-				if i%2 == 0 {
-					go io.Copy(io.Discard, p.conn)
+	trips := func(b *testing.B, n int, trip func(pair int)) {
+		var all sync.WaitGroup
+		b.ReportAllocs()
+		b.ResetTimer()
+		for pair := range n {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				for i := pair; i < b.N; i += n {
+					trip(pair)
 				}
+			}()
+		}
+		all.Wait()
+	}
+	for _, n := range []int{1, 50} {
+		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
+			c := converse(b, lines, fmt.Sprintf("u0..u%d in", 2*n-1))
+			var from, to []*peer
+			for i := range n {
+				from, to = append(from, c.peers[fmt.Sprint("u", 2*i)]), append(to, c.peers[fmt.Sprint("u", 2*i+1)])
+				go io.Copy(io.Discard, from[i].conn)
+				to[i].conn.SetReadDeadline(time.Time{})
 			}
-			measure(b, func(pair int) {
-				io.WriteString(peers[2*pair].conn, "/msg "+peers[2*pair+1].name+" "+benchLine)
-				peers[2*pair+1].in.ReadSlice('\n')
+			trips(b, n, func(i int) {
+				io.WriteString(from[i].conn, "/msg "+to[i].name+" "+benchLine)
+				to[i].in.ReadSlice('\n')
 			})
 		})
 		b.Run(fmt.Sprintf("floor, %d pairs", n), func(b *testing.B) {
-			in, out := pairs(b, n), pairs(b, n)
-			readers := make([]*bufio.Reader, n)
-			for i := range in {
-				go io.Copy(out[i][1], in[i][1])
-				readers[i] = bufio.NewReader(out[i][0])
+			from, in := pairs(b, n)
+			out, to := pairs(b, n)
+			for i := range n {
+				go io.Copy(out[i], in[i])
 			}
-			measure(b, func(pair int) {
-				io.WriteString(in[pair][0], "[u0]: "+benchLine)
-				readers[pair].ReadSlice('\n')
+			trips(b, n, func(i int) {
+				io.WriteString(from[i], "[u0]: "+benchLine)
+				io.ReadFull(to[i], make([]byte, len("[u0]: "+benchLine)))
 			})
 		})
 	}
@@ -3533,57 +2759,42 @@ func BenchmarkPrivate(b *testing.B) {
 
 // BenchmarkLogin: logins that are announced to nobody, because each client quits before the next comes.
 func BenchmarkLogin(b *testing.B) {
-	for _, n := range []int{1, 50} {
-		b.Run(fmt.Sprintf("%d at a time", n), func(b *testing.B) {
-			c := &talk{TB: b, r: start(b)}
-			var wg sync.WaitGroup
-			b.ReportAllocs()
-			b.ResetTimer()
-			for w := 0; w < n; w++ {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
-					for i := w; i < b.N; i += n {
-						p := c.connect(fmt.Sprint("u", w))
-						fmt.Fprintf(p.conn, "u%d\np%d\n/quit\n", w, w)
-						io.Copy(io.Discard, p.conn)
-						p.conn.Close()
-					}
-				}()
-			}
-			wg.Wait()
-		})
+	c := converse(b, lines, "")
+	b.ReportAllocs()
+	for range b.N {
+		p := c.connect("u0")
+		io.WriteString(p.conn, "u0\np0\n/quit\n")
+		io.Copy(io.Discard, p.conn)
+		p.conn.Close()
 	}
 }
 
-// BenchmarkIdle: the resident memory of a server of its own, for each client that is online and says
-// nothing. An operation is a client that logs in and stays, so -benchtime 5000x tells of 5,000. All who
-// are there are told of each, so the time of all grows with the square.
+// BenchmarkIdle: the resident memory of a server of its own, for each client that is online and says nothing.
+// All who are there are told of each new one, so the time of all grows with the square.
 func BenchmarkIdle(b *testing.B) {
 	var file strings.Builder
-	for i := 0; i < b.N; i++ {
+	for i := range b.N {
 		fmt.Fprintf(&file, "u%d:p%d\n", i, i)
 	}
-	resident := func(pid int) (kilobytes float64) {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if _, rest, ok := strings.Cut(string(status), "VmRSS:"); ok {
-			fmt.Sscan(rest, &kilobytes)
-		} else {
-			b.Skip("no /proc here: ", err)
+	p := startProgram(b, file.String()).readLog()
+	resident := func() (kilobytes float64) {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+		_, rest, _ := strings.Cut(string(status), "VmRSS:")
+		if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+			b.Skip("no /proc here")
 		}
 		return kilobytes
 	}
-	p := startProgram(b, file.String())
-	before := resident(p.cmd.Process.Pid)
+	before := resident()
 	var lines sync.WaitGroup
-	for i := 0; i < b.N; i++ {
+	c := newTalk(b, p.running, "lines")
+	for i := range b.N {
 		lines.Add(1 + i) // the welcome, and the notice to all before
-		peer := p.connect(fmt.Sprint("u", i))
-		peer.conn.SetReadDeadline(time.Time{})
-		fmt.Fprintf(peer.conn, "u%d\np%d\n", i, i)
-		go sink(peer.conn, &lines)
+		conn := c.connect(fmt.Sprint("u", i)).conn
+		fmt.Fprintf(conn, "u%d\np%d\n", i, i)
+		go sink(conn, &lines)
 		lines.Wait()
 	}
 	lines.Add(1 << 20)
-	b.ReportMetric((resident(p.cmd.Process.Pid)-before)/float64(b.N), "KB/client")
+	b.ReportMetric((resident()-before)/float64(b.N), "KB/client")
 }
