@@ -928,6 +928,7 @@ func TestClient(t *testing.T) {
 		{"input ends without a newline", nil, "alice\npassword123\n/users", prompts + welcome + "Online users (1): alice\n", "", 0},
 		{"wrong password", nil, "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
 		{"no input", nil, "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
+		{"server drops it", nil, "alice\npassword123\n", prompts + welcome, "the server closed the connection without a goodbye\n", 1},
 		{"server stops", nil, "alice\npassword123\n", prompts + welcome + "Server is shutting down.\n", "", 0},
 		{"slow login", []string{"loginTimeout 100ms"}, "", "Enter username: Authentication failed: no login within 0 seconds.\n", "", 1},
 	} {
@@ -945,12 +946,24 @@ func TestClient(t *testing.T) {
 				io.WriteString(typing, tc.input)
 				cmd.Stdin = keyboard
 			}
-			if tc.name == "server stops" {
+			switch tc.name {
+			case "server stops":
 				go func() { // ends when alice is in
 					for r.serverSide("alice") == nil {
 						time.Sleep(time.Millisecond)
 					}
 					r.stop()
+				}()
+			case "server drops it": // here it talks to a socket that closes after the welcome
+				listener, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd.Args[1] = listener.Addr().String()
+				go func() { // ends when the client has connected
+					conn, _ := listener.Accept()
+					io.WriteString(conn, tc.stdout)
+					conn.(*net.TCPConn).CloseWrite()
 				}()
 			}
 			stdout, stderr, status := run(t, cmd)
@@ -1852,6 +1865,7 @@ const (
 	shortPause = time.Millisecond       // the same in the two stress cases
 	startTime  = 10 * time.Second       // for a server to accept its first client
 	silence    = 2 * time.Second        // when nothing has come for so long, nothing more is waited for
+	answerTime = 250 * time.Millisecond // at leisure, for the answer to a line
 	hush       = 300 * time.Millisecond // for what should not come, when all that should come is there
 	caseTime   = time.Minute            // for the steps of a case, and for what must come after them
 	portTime   = 70 * time.Second       // for the port of a server that has ended to be free again
@@ -2163,6 +2177,9 @@ func (p *performance) play(c gradedCase) (problem string) {
 		if pause == stepPause && before != nil && p.terminals[name] != before { // another terminal is next: this one has sent
 			p.waitFor(time.Second, time.Second, func() bool { return len(before.queue) == 0 })
 		}
+		if p.leisure && pause == stepPause {
+			p.waitFor(time.Second, 50*time.Millisecond, nil)
+		}
 		rest(pause)
 		switch {
 		case who == "hurry":
@@ -2206,15 +2223,14 @@ func rest(pause time.Duration) {
 	}
 }
 
-// typeLine types a line into a terminal and, at leisure, waits for an answer.
+// typeLine types a line into a terminal and, at leisure, waits for an answer. Not every server answers.
 func (p *performance) typeLine(name, line string) {
 	t := p.terminals[name]
 	before := len(t.String())
 	p.typed = time.Now()
 	t.queue <- p.words(line)
 	if p.leisure {
-		p.waitFor(time.Second, time.Second, func() bool { return len(t.String()) > before })
-		p.waitFor(time.Second, 50*time.Millisecond, nil)
+		p.waitFor(answerTime, answerTime, func() bool { return len(t.String()) > before })
 	}
 }
 
