@@ -1,20 +1,20 @@
-// A chat server over TCP in one file. It does what a university course on computer networks asks
-// for: users log in with a password, then write to one user, to a group or to everybody.
+// A chat server over TCP in one file. It solves an assignment of a university course on computer
+// networks: users log in with a password. Then they write to one user, to a group, or to everybody.
 //
 //	go run .                   serve the users of users.txt on 127.0.0.1:12345
-//	go run . <host:port>       serve on another address; ":12345" opens it to the network
+//	go run . <host:port>       serve on another address; ":12345" lets other machines connect
 //	go run ./client            start a client, in another terminal
 //
-// What a user can type after the login:
+// After the login, a user can type:
 //
 //	/msg <username> <message>          /users                /help
 //	/broadcast <message>               /groups_users         /quit or /exit
 //	/create_group <group>              /join_group <group>
 //	/group_msg <group> <message>       /leave_group <group>
 //
-// Two goroutines serve each client. Its session reads commands and carries them out. Its writer
-// takes lines from the client's queue and writes them. Every session can put lines into every
-// queue:
+// Two goroutines serve each client. The session reads the client's commands and carries them out.
+// The writer takes lines from the client's queue and writes them to the client's socket. Any
+// session can put lines into any queue. That is how messages travel between clients:
 //
 //	alice's socket --> session(alice) --+--> queue(alice) --> writer(alice) --> alice's socket
 //	                                     \ /
@@ -22,16 +22,17 @@
 //	                                     / \
 //	bob's socket ----> session(bob) ----+--> queue(bob) ----> writer(bob) ----> bob's socket
 //
-// Four rules keep this safe. The code cites them by number:
+// Four rules prevent data races (two goroutines use the same data, and one of them changes it) and
+// deadlocks (goroutines wait for each other for ever). Comments refer to the rules by number:
 //
-//	R1  server.mu guards the fields below it. Nobody waits while holding it: no read, no write,
-//	    no channel, no log line.
-//	R2  Only its session reads from a connection. Only its session writes to it during the
-//	    login, and only its writer after that.
-//	R3  A queue is never closed, because a late sender would panic. The channel lastLine asks a
-//	    writer to end, and closing the channel done says that it has ended.
-//	R4  Only its own session takes a client out of the chat, and cleans up. Whoever else is done
-//	    with a client closes its connection, or ends its reading. The session notices.
+//	R1  A goroutine holds the lock, server.mu, while it uses the fields declared below it. While
+//	    it holds the lock, it uses no socket, no channel and no log, because those may block.
+//	R2  Only the session of a connection reads from it. During the login only the session writes
+//	    to it, and after the login only the writer.
+//	R3  Nobody closes a queue, because in Go a send on a closed channel panics. endAfter asks a
+//	    writer to end. The writer closes the channel done when it has ended.
+//	R4  Only the session of a client takes it out of the chat. Other goroutines make the session
+//	    do that: drop closes the connection, and stop sets a deadline. Then the next read fails.
 package main
 
 import (
@@ -40,69 +41,68 @@ import (
 	"net"
 	"sync"
 
-	// The four above do most of the work. Each of these is here for something that they cannot do:
 	"os"        // the users file, the log file, the command line
-	"os/signal" // Ctrl-C stops the server politely
-	"slices"    // lists in order
+	"os/signal" // stopping properly at Ctrl-C
+	"slices"    // sorting lists
 	"strconv"   // numbers in replies; which characters can be printed
 	"strings"   // taking messages apart
 	"syscall"   // the signals besides Ctrl-C
-	"time"      // deadlines
+	"time"      // deadlines: a read or a write fails if it is not done at a given time
 )
 
-// A server is what all sessions share. It is a value in main, not a set of global variables, so
-// that tests can run many servers at once.
+// A server holds the data that all sessions share. It is a struct and not a set of global
+// variables, so a test can run many servers at the same time.
 type server struct {
-	// Set before the first connection and never changed, so every goroutine may read them. The
-	// times are fields, not constants, so that tests need not wait so long.
-	passwords    map[string]string // by user name
-	log          *log.Logger
-	commands     []command
-	loginTimeout time.Duration // for a whole login; without it, silent strangers would pile up
-	slowTimeout  time.Duration // for a client to take what it is sent
-	refusalDelay time.Duration // from the beginning of a login to its refusal, at least; it slows guessing
-	silence      time.Duration // ends the password of a client that sends no newlines
-	acceptPause  time.Duration // after a failure to accept a connection
+	// These fields are set before the first connection and never change. So every goroutine may
+	// read them without the lock. The durations are fields and not constants, so that tests can
+	// use shorter ones.
+	passwords     map[string]string // by user name
+	log           *log.Logger
+	commands      []command
+	loginTimeout  time.Duration // the longest login; clients that send nothing must not stay for ever
+	slowTimeout   time.Duration // the longest wait for room in a queue, for one write, and in hangUp
+	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
+	passwordPause time.Duration // how long readLogin waits for the rest of a password
+	acceptPause   time.Duration // the pause after Accept has failed
 
 	sessions sync.WaitGroup // counts the sessions of clients who have logged in; main waits for them
 
-	mu       sync.RWMutex       // guards the fields below (R1)
+	mu       sync.RWMutex       // the lock (R1); several may hold it to read, or one to change
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
-	taken    map[string]bool    // names in use; a name stays taken until all know that its user left
-	stopping bool               // nobody may enter any more
+	taken    map[string]bool    // names that nobody else can log in with; see leave
+	stopping bool               // true after stop: nobody can enter the chat
 }
 
-// A client is somebody who has logged in. Its fields never change, so every goroutine may read
-// them.
+// A client is a user who has logged in. Its fields never change.
 type client struct {
 	name     string
 	conn     *net.TCPConn
-	queue    chan string   // lines for the writer, with their newlines
-	lastLine chan string   // tells the writer to write what is queued, then this line, and to end
-	done     chan struct{} // closed by the writer when it ends: nobody reads the queue any more
+	queue    chan string   // lines to write to the client; each ends with a newline
+	lastLine chan string   // a line in it tells the writer to end; see endAfter
+	done     chan struct{} // closed when the writer ends; after that, nobody empties the queue
 }
 
-// clients are some of those who are online, by user name.
+// A clients value maps user names to clients. It holds everybody in the chat, or in one group.
 type clients map[string]*client
 
 // A command is a row of the table in newServer.
 type command struct {
 	word string // "/msg"
-	name string // the first argument in the usage line, "<username>"; empty if there is none
-	text string // the rest of the line, "<message>"; empty if there is none
+	name string // stands for the first argument, "<username>"; empty if there is none
+	text string // stands for the rest of the line, "<message>"; empty if there is none
 	help string
 	run  func(c *client, name, text string) (reply string)
-	last bool // the session ends after this command
+	ends bool // the session ends after this command
 }
 
-// newServer returns a server that is ready to serve. A new command needs a row in this table, and
-// a function in the last section.
+// newServer returns a server that is ready to serve. To add a command, add a row to this table and
+// a function to the last section.
 func newServer(passwords map[string]string, logger *log.Logger) *server {
 	s := &server{
 		passwords: passwords, log: logger,
 		loginTimeout: 30 * time.Second, slowTimeout: 5 * time.Second,
-		refusalDelay: time.Second, silence: time.Second, acceptPause: time.Second,
+		refusalDelay: time.Second, passwordPause: time.Second, acceptPause: time.Second,
 		online: clients{}, groups: map[string]clients{}, taken: map[string]bool{},
 	}
 	s.commands = []command{
@@ -115,26 +115,31 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 		{word: "/users", help: "who is online", run: s.listUsers},
 		{word: "/groups_users", help: "all groups and who is in them", run: s.listGroups},
 		{word: "/help", help: "this list", run: s.help},
-		{word: "/quit", help: "leave the chat", run: s.quit, last: true},
-		{word: "/exit", help: "the same", run: s.quit, last: true},
+		{word: "/quit", help: "leave the chat", run: s.quit, ends: true},
+		{word: "/exit", help: "the same", run: s.quit, ends: true},
 	}
 	return s
 }
 
 // ---- Starting and stopping ----------------------------------------------------------------------
 //
-// A mistake that main finds before it serves ends the program, with one line that says what is
-// wrong: somebody is there to read it. Whatever goes wrong later is logged, and the chat goes on.
+// An error at the start ends the program with one line, because somebody is watching the terminal.
+// A later error is only logged, and the server goes on.
+//
+// Every go statement says when its goroutine ends. A goroutine that never ends is called a leak: it
+// keeps its memory for ever.
+//
+// SHORTCUT marks a place where a real server would do more.
 
-// stopTimeout is how long a client that does not read, or does not close its side of the
-// connection, can delay the end of the server.
+// stopTimeout is the longest time that main waits for the sessions after a signal.
 const stopTimeout = 2 * time.Second
 
-// main serves until SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal was closed) comes, and then
-// says goodbye to all clients. The exit status is 0 after a signal, 1 if the server could not
-// start, and 2 if the command line was wrong. (go run has an exit status of its own.)
+// main runs the server until a signal comes: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal was
+// closed). Then it says goodbye to all clients. The exit status is 0 after a signal, 1 if the
+// server could not start, and 2 if the command line was wrong. (If you start the server with go
+// run, you see the exit status of go run.)
 func main() {
-	address := "127.0.0.1:12345" // the port of the assignment; not open to the network
+	address := "127.0.0.1:12345" // the port of the assignment, for clients on this machine
 	if len(os.Args) == 2 {
 		address = os.Args[1]
 	}
@@ -144,7 +149,9 @@ func main() {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
-	signal.Ignore(syscall.SIGPIPE) // or a log line would kill us when "2>&1 | head" has ended
+	// Without this line, "go run . 2>&1 | head" would end the server at a log line after head has
+	// ended: the system sends SIGPIPE to a program that writes to a pipe nobody reads.
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	passwords := loadUsers("users.txt")
@@ -155,35 +162,35 @@ func main() {
 	}
 	s := newServer(passwords, logger)
 	go s.serve(listener) // ends when stop closes the listener
-	// A log line waits if the console is stopped (Ctrl-S). This one must not keep main from the signal.
-	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr())
+	// Printf blocks while the terminal is stopped (Ctrl-S). It must not keep main from the signal.
+	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends when it is written
 
 	received := <-signals
-	time.AfterFunc(stopTimeout, func() { os.Exit(0) }) // first, because the rest may have to wait
+	time.AfterFunc(stopTimeout, func() { os.Exit(0) }) // before the next steps, because they may block
 	s.stop(listener)
 	logger.Printf("INFO stopping: %v", received)
 	s.sessions.Wait()
 }
 
-// loadUsers reads the file of users, a line of username:password for each, and returns the
-// passwords by user name. The first colon ends the name, so a password may hold colons and spaces.
-// A bad line ends the program: a user who was left out silently would be missed much later.
+// loadUsers reads a file with a line username:password for each user, and returns the passwords by
+// user name. The first colon ends the name, so a password may contain colons and spaces. A bad line
+// ends the program. If it were skipped, nobody would notice until that user tries to log in.
 //
-// SHORTCUT: the passwords are stored as they are, because the assignment says so. A real server
-// stores a slow, salted hash of each.
+// SHORTCUT: the passwords are stored as they are, because the assignment asks for it. A real server
+// stores a hash of each password, from which nobody can compute the password.
 func loadUsers(path string) map[string]string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		log.Fatalf("ERROR cannot load the users: %v", err)
 	}
-	text := strings.TrimPrefix(string(data), "\ufeff") // a mark that some editors put there
+	text := strings.TrimPrefix(string(data), "\ufeff") // the byte order mark that some editors write
 	passwords := map[string]string{}
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSuffix(line, "\r")
 		name, password, _ := strings.Cut(line, ":")
 		_, duplicate := passwords[name]
 		switch {
-		case strings.TrimSpace(line) == "": // an empty line is no user
+		case strings.TrimSpace(line) == "": // skip it
 		case !validName(name), strings.TrimSpace(password) == "", duplicate:
 			log.Fatalf("ERROR %s:%d: want username:password; each name once, and no spaces or brackets in a name", path, i+1)
 		default:
@@ -193,10 +200,10 @@ func loadUsers(path string) map[string]string {
 	return passwords
 }
 
-// newLogger returns the log of the server, which goes to the console and to a file that is
-// named after the day of the start. Only its owner may read it: it names users and addresses.
+// newLogger returns the server's logger. It writes to the console and to a file that is named after
+// the current day. Only the owner may read the file, because it contains user names and addresses.
 func newLogger() *log.Logger {
-	os.Mkdir("logs", 0o700) // usually it is there already; any other error shows in the next step
+	os.Mkdir("logs", 0o700) // usually it exists already; if it cannot be made, OpenFile fails
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -205,27 +212,27 @@ func newLogger() *log.Logger {
 	return log.New(consoleAndFile{file}, "", log.LstdFlags)
 }
 
-// consoleAndFile is where the log goes. A line says what happened, to whom, and from which
-// address. It never holds a password or the text of a message.
+// consoleAndFile writes each line of the log to the console and to the file. A line names the event
+// and, if there is one, the user and the address. It never contains a password or a message.
 type consoleAndFile struct{ file *os.File }
 
-// Write writes a line of the log. If the disk is full there is still the console, and if the
-// console is gone there is still the file; so the errors do not matter.
+// Write ignores errors. If the disk is full, the console still gets the line. If the console is
+// gone, the file does.
 func (w consoleAndFile) Write(line []byte) (int, error) {
 	w.file.Write(line)
 	os.Stderr.Write(line)
 	return len(line), nil
 }
 
-// serve starts a session for each connection. It waits in Accept and ends when stop closes the
-// listener. Any other error of Accept is most likely a lack of file descriptors. They come back
-// when clients leave, so serve tries again after a pause. Without the pause it would spin, and
-// fill the disk with log lines.
+// serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
+// listener. Any other error of Accept usually means that the process has no free file descriptor;
+// each connection needs one. Descriptors become free when clients leave, so serve tries again after
+// a pause. Without the pause, the loop would use a whole processor and fill the disk with log lines.
 func (s *server) serve(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
 		if err == nil {
-			go s.handle(conn.(*net.TCPConn)) // ends when the connection does
+			go s.handle(conn.(*net.TCPConn)) // ends soon after the connection
 			continue
 		}
 		s.mu.RLock()
@@ -239,10 +246,12 @@ func (s *server) serve(listener net.Listener) {
 	}
 }
 
-// stop lets nobody in any more, tells everybody online that the server ends, and ends their
-// sessions. It takes the lock, and does not wait. A writer ends after its last line, so nothing can
-// follow "Server is shutting down." All writers are told before the first session can end, so that
-// nobody hears of others who leave.
+// stop refuses new clients, sends a last line to everybody in the chat, and ends all sessions. It
+// holds the lock for a moment and never waits for a client. A client that is still in the login
+// cannot enter any more.
+//
+// All writers get their last line before the first session ends. Otherwise alice's session might
+// end first, and bob might read "alice is not online" before his goodbye.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -250,27 +259,31 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		c.end("Server is shutting down.\n")
+		c.endAfter("Server is shutting down.\n")
 	}
 	for _, c := range online {
-		c.conn.SetReadDeadline(time.Now()) // its session ends when it has to read again
+		c.conn.SetReadDeadline(time.Now()) // the session's next read fails, and the session ends
 	}
 }
 
 // ---- The life of a connection -------------------------------------------------------------------
 //
-// A connection goes through four steps, and one goroutine, its session, leads it through all of
-// them: log in, enter the chat, carry out commands, leave the chat. Whatever ends the third step,
-// the client's /quit, a broken connection, a client that does not read or the end of the server,
-// the session comes to the fourth. That is why cleaning up is written only once.
+// One goroutine, the session, serves a connection from beginning to end. Its steps are: log in,
+// enter the chat, carry out commands, leave the chat, hang up. After a refused login it only hangs
+// up.
+//
+// The third step can end for several reasons: the client quits, its connection breaks, it does not
+// read, or the server stops. The session goes on to the fourth step in each case. So the code that
+// cleans up exists only once.
 
-// sendBuffer, in bytes, is how much the system keeps for a client that is slow to read. (Linux
-// doubles it.) Without this limit, the system would keep megabytes, and when they are full there is
-// room again only after the client has read a good part of them. A slow client may need more than
-// slowTimeout for that, and would be dropped.
+// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what a client
+// has not read yet. (Linux allocates twice as much.) Without this limit the buffer can grow to
+// several megabytes. When a buffer is full, it takes new bytes only after the client has read a
+// large part of it. With megabytes, that can take a slow client longer than slowTimeout, and the
+// server would drop a client that is still reading.
 const sendBuffer = 64 << 10
 
-// handle is the session of one connection. It ends when the connection does.
+// handle is the session of one connection.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(sendBuffer)
 	in := &messageReader{input: bufio.NewReaderSize(conn, maxRead), commands: s.commands}
@@ -285,29 +298,29 @@ func (s *server) handle(conn *net.TCPConn) {
 	s.sessions.Done()
 }
 
-// login asks for a user name and a password and returns the new client, who is in the chat then. It
-// returns nil if the login failed, or if the connection was closed before anything was typed: that
-// is no attempt, and not worth a log line. login waits for the client until loginTimeout is over,
-// and before a refusal until refusalDelay is over.
+// login asks for a user name and a password. If they are right, the user enters the chat, and login
+// returns the client. Otherwise login sends a refusal and returns nil. If the connection ends
+// before anything was typed, that is no login: login returns nil and logs nothing.
 //
-// A wrong name and a wrong password get the same answer after the same time, or a stranger could
-// find out which names exist. A name that does not exist is not logged: perhaps it is a password,
-// typed at the wrong prompt.
+// A wrong name and a wrong password get the same answer after the same time. Otherwise a stranger
+// could find out which names exist. An unknown name is not logged, because it may be a password
+// that was typed at the wrong prompt.
 //
-// SHORTCUT: a stranger can guess on many connections at once. A real server counts the failures of
-// each address.
+// SHORTCUT: a stranger can guess on many connections at the same time. A real server counts the
+// failures of each address.
 func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	started := time.Now()
 	deadline := started.Add(s.loginTimeout)
 	name, password, err := s.readLogin(conn, in, deadline)
 	late := time.Now().After(deadline)
 	if err != nil && !late {
-		return nil
+		return nil // the connection has ended
 	}
-	// Remove the deadline now. After enter, this could remove one that stop has set to end the session.
+	// Clear the deadline of the login before enter. After enter, stop may set a deadline to end the
+	// session, and this line could clear that one.
 	conn.SetReadDeadline(time.Time{})
 
-	reason := "" // of a refusal; there is none for a wrong name or password
+	reason := "" // stays empty if the name or the password is wrong
 	switch {
 	case late:
 		reason = ": no login within " + strconv.Itoa(int(s.loginTimeout.Seconds())) + " seconds"
@@ -323,50 +336,9 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		name = "an unknown user"
 	}
 	s.log.Printf("WARN login of %s from %v failed%s", name, conn.RemoteAddr(), reason)
-	time.Sleep(time.Until(started.Add(s.refusalDelay)))
+	time.Sleep(time.Until(started.Add(s.refusalDelay))) // guessing passwords takes longer
 	conn.Write([]byte("Authentication failed" + reason + ".\n"))
 	return nil
-}
-
-// readLogin asks for the user name and the password and returns what was typed. The error is that
-// of the connection, if nothing came at all.
-//
-// Nobody knows yet whether this client ends its messages with newlines (see "From bytes to
-// messages"). So readLogin looks again at all that has come whenever more comes:
-//
-//	"alice" "passw" "ord123"          no newline: the first piece is the name and the rest is the
-//	                                  password, complete as soon as it is right
-//	"ali" "ce\npass" "word123\n"      a newline: the first line is the name, the next the password
-//
-// In the first case a wrong password is complete when silence has passed without another
-// piece, because a newline may still come.
-func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
-	conn.SetReadDeadline(deadline)
-	conn.Write([]byte("Enter username: "))
-	typed, err := in.more()
-	if err != nil {
-		return "", "", err
-	}
-	conn.Write([]byte("Enter password: "))
-	nameLength := len(typed) // if this is a raw client
-	for !strings.Contains(typed, "\n") {
-		name, password = typed[:nameLength], typed[nameLength:]
-		if s.matches(name, password) {
-			in.input.Discard(len(typed)) // more has left them in the reader
-			return name, password, nil
-		}
-		if password != "" {
-			conn.SetReadDeadline(time.Now().Add(min(s.silence, time.Until(deadline))))
-		}
-		typed, err = in.more()
-		if err != nil { // silence, the deadline or the end of the connection: this is all
-			return name, password, nil
-		}
-	}
-	conn.SetReadDeadline(deadline)
-	name, _ = in.next()
-	password, _ = in.next() // an error is no concern: what came is right or wrong
-	return name, password, nil
 }
 
 // matches reports whether this is the password of this user.
@@ -375,12 +347,12 @@ func (s *server) matches(name, password string) bool {
 	return known && password == want
 }
 
-// enter lets a user into the chat, tells the others, and returns the new client. problem is empty,
-// or the reason why the user may not enter. enter takes the lock, and waits for the
-// others as send does.
+// enter lets a user into the chat, tells the others, and returns the client. If the user cannot
+// enter, problem says why; otherwise it is empty. enter may block in send.
 //
-// The welcome is queued before the client is in the list of those online, so it comes first. The
-// writer starts afterwards. So whoever sees the welcome can already be written to.
+// The welcome is put into the queue before other sessions can find the client. So it is the first
+// line. The writer starts when other sessions can find the client. So a user who sees the welcome
+// can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{name: name, conn: conn, queue: make(chan string, queueLength)}
 	c.lastLine = make(chan string, 1)
@@ -388,7 +360,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	c.queue <- "Welcome to the chat server!\n"
 
 	s.mu.Lock()
-	others := s.online.except(c)
+	others := s.online.except(nil) // c is not among them yet
 	switch {
 	case s.stopping:
 		problem = "the server is shutting down"
@@ -403,21 +375,23 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	if problem != "" {
 		return nil, problem
 	}
-	go s.write(c) // ends after a call of c.end, or when it cannot write
+	go s.write(c) // ends after endAfter, or when it cannot write
 	s.log.Printf("INFO %s logged in from %v", name, conn.RemoteAddr())
 	s.send(name+" has joined the chat.\n", others...)
 	return c, ""
 }
 
-// chat carries out a client's commands, until the client quits or its connection ends, and returns
-// the last line that the client is to get. It waits for commands, and for what they wait for. The
-// last message may come together with an error, so chat carries it out before it looks at the
-// error. Which error it is does not matter: the client can say no more.
+// chat carries out commands until the client quits or the connection ends. It returns the last line
+// for the client. It blocks until a message comes, and while a command blocks in send.
+//
+// A message may come together with an error: the client has closed the connection after it. So chat
+// carries out the message first. It does not matter which error it is, because no more messages can
+// come.
 func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	for {
 		message, err := in.next()
-		reply, last := s.execute(c, message)
-		if last {
+		reply, ends := s.execute(c, message)
+		if ends {
 			return reply + "\n"
 		}
 		if reply != "" {
@@ -431,12 +405,15 @@ func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	}
 }
 
-// leave takes a client out of the chat and out of all groups, and tells the others. It takes the
-// lock, and waits for the others as send does, and for the client's own writer.
+// leave takes a client out of the chat and out of all groups, and tells the others. It may block in
+// send, and it waits until the client's writer has written the last line.
 //
-// The name is given up only after the others were told. Suppose it were free at once. Alice's
-// session begins to tell that she left. Alice logs in again, and her new session tells that she
-// joined. Bob may hear the second before the first, and believe that alice is gone.
+// The name stays taken until the others have been told. If it became free earlier, this could
+// happen:
+//
+//  1. Alice's old session wants to send "alice has left the chat".
+//  2. Alice logs in again. Her new session sends "alice has joined the chat" to bob.
+//  3. The old session sends its line to bob. Now bob believes that alice is offline.
 func (s *server) leave(c *client, lastLine string) {
 	s.mu.Lock()
 	delete(s.online, c.name)
@@ -445,23 +422,24 @@ func (s *server) leave(c *client, lastLine string) {
 	}
 	others := s.online.except(c)
 	if s.stopping {
-		others = nil // they are told that the server ends, and need not hear who leaves first
+		others = nil // everybody leaves now, and nobody needs to be told
 	}
 	s.mu.Unlock()
 
-	c.end(lastLine)
+	c.endAfter(lastLine) // now, so that the client need not wait for the others
 	s.log.Printf("INFO %s logged out from %v", c.name, c.conn.RemoteAddr())
 	s.send(c.name+" has left the chat.\n", others...)
 	s.mu.Lock()
 	delete(s.taken, c.name)
 	s.mu.Unlock()
-	<-c.done
+	<-c.done // before hangUp closes the connection
 }
 
-// hangUp closes a connection so that the last lines arrive. A connection that is closed while
-// unread bytes wait in it is reset, and a reset can destroy lines that are still on their way. So
-// hangUp closes only its own direction, which the client sees as the end, and throws away what
-// still comes until the client closes the other one. It waits for slowTimeout at most.
+// hangUp closes a connection without losing the last lines. If a program closes a socket that has
+// unread bytes, TCP resets the connection: it ends immediately, and lines that are still on their
+// way to the client can be lost. So hangUp first closes only the sending direction, which is called
+// a half-close. The client reads the end of the connection. Until the client closes its side, too,
+// hangUp reads and discards what arrives, for slowTimeout at most.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -474,51 +452,44 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 
 // ---- From bytes to messages ---------------------------------------------------------------------
 //
-// TCP carries a stream of bytes and knows nothing of messages. Alice writes "/users" and then
-// "/help"; the server may read "/users/help" at once, or "/us" and "ers/help". Finding out where a
-// message ends is called framing. Two kinds of clients come here:
+// TCP carries a stream of bytes and knows nothing of messages. Alice sends "/msg bob hi" and then
+// "/msg bob bye". One read of the server may bring both, or one and a half. Finding out where a
+// message ends is called framing. The server accepts two kinds of clients:
 //
-//	line clients   end each message with a newline, the delimiter. nc, telnet and the client in
-//	               this folder do. Once they are known, it does not matter how TCP cuts their bytes.
-//	raw clients    send no delimiter, as the course's own client does. All the server can do is
-//	               take the bytes of one read for a message, or for several commands.
+//	line clients   end each message with a newline. The newline is the delimiter: it marks the end
+//	               of a message, however TCP cuts the bytes. nc, telnet and the client in this
+//	               folder are line clients.
+//	raw clients    send no delimiter. The client of the course is a raw client. The server takes
+//	               what one read brings for one message, and cuts it where another command begins.
 //
-// A client counts as raw until its first newline, and as a line client ever after.
+// The server treats every client as a raw client until its first newline, and as a line client from
+// then on.
 
-// maxMessage, in bytes without the line end, is the limit that the assignment sets.
+// maxMessage is the longest message, in bytes without its line end. The assignment sets it.
 const maxMessage = 1024
 
-// maxRead, in bytes, is what one read takes at most, and the memory of a reader. Nobody can type
-// more than 4096 bytes into a terminal at once. So what a raw client sends fits into one read, and
-// is not cut into two messages.
+// maxRead is the size, in bytes, of the buffer of a connection, and the most that one read brings.
+// A terminal accepts lines of at most 4096 bytes, so a line that was typed into a raw client fits.
 const maxRead = 4096
 
 // A messageReader turns the bytes of one connection into messages. Only its session uses it (R2).
+// Bytes that were read wait in the buffer of input. Peek looks at them, and Discard removes them.
 type messageReader struct {
 	input    *bufio.Reader
-	lines    bool      // a newline has come: this is a line client
+	lines    bool      // this is a line client
 	commands []command // what a raw client may type
 }
 
-// more waits until a read has brought more bytes, and returns all that are in the reader. They stay
-// there, because Peek does not remove them. The first Peek asks for a byte more than is there, so
-// it has to read. The second one returns all that is there then.
-func (m *messageReader) more() (string, error) {
-	_, err := m.input.Peek(m.input.Buffered() + 1)
-	here, _ := m.input.Peek(m.input.Buffered())
-	return string(here), err
-}
-
-// next waits for the next message and returns it without its line end. The error is that of the
-// connection. The last message of a connection may come together with an error: its sender has
-// closed the connection without a newline at the end.
+// next blocks until a message comes, and returns it without its line end. The error is the one that
+// reading from the connection returned. A line client may close its connection after a line that
+// has no newline. Then next returns this line together with io.EOF, the normal end of a connection.
 func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
 	}
-	_, err := m.input.Peek(1) // reads only if nothing is left of the last read
-	here, _ := m.input.Peek(m.input.Buffered())
-	text := string(here)
+	_, err := m.input.Peek(1) // reads from the connection if the buffer is empty
+	buffered, _ := m.input.Peek(m.input.Buffered())
+	text := string(buffered)
 	if strings.Contains(text, "\n") {
 		m.lines = true
 		return m.nextLine()
@@ -528,17 +499,18 @@ func (m *messageReader) next() (string, error) {
 	return message, err
 }
 
-// nextLine waits for a line and returns it without its end. Of a line that is longer than the
-// reader's memory it returns the beginning, which is too long for a message, and throws away the
-// rest. If the connection broke, half a line is no message: "/msg bob I do not agr" is not what
-// its sender meant to say.
+// nextLine blocks until a line comes, and returns it without its end. If a line is longer than the
+// buffer, nextLine returns the beginning, which is too long for a message, and discards the rest.
+//
+// If the connection breaks in the middle of a line, the half line is discarded: whoever typed
+// "/msg bob I do not agr" had more to say.
 func (m *messageReader) nextLine() (string, error) {
-	bytes, err := m.input.ReadSlice('\n')
-	line := string(bytes)
+	part, err := m.input.ReadSlice('\n')
+	line := string(part) // a copy, because the next ReadSlice overwrites part
 	for err == bufio.ErrBufferFull {
 		_, err = m.input.ReadSlice('\n')
 	}
-	_, broken := err.(net.Error) // the orderly end of a connection, io.EOF, is none
+	_, broken := err.(net.Error) // a reset, a deadline or our own Close is one; io.EOF is not
 	if broken {
 		return "", err
 	}
@@ -546,11 +518,62 @@ func (m *messageReader) nextLine() (string, error) {
 	return strings.TrimSuffix(line, "\r"), err
 }
 
-// firstCommand returns the first command of a text from a raw client. TCP may have glued several
-// together, as in "/create_group a/create_group b". A new one begins where a character that is no
-// space is followed by the word of a command that takes arguments and by a space. A message that
-// looks like that is cut as well: "/msg bob see x/msg y" becomes "/msg bob see x" and "/msg y".
-// The messages of a client that sends newlines are never cut.
+// readLogin sends the prompts for the user name and the password, and returns what was typed. It
+// returns an error only if nothing was typed before the connection or the time ended.
+//
+// At this point the server does not know what kind of client this is. So each time bytes come,
+// readLogin looks at everything that was typed so far. A raw client may send this:
+//
+//	read         typed so far           what the server does
+//	"alice"      "alice"                this is the name; it asks for the password
+//	"passw"      "alicepassw"           "passw" is wrong; it waits, because more may come
+//	"ord123"     "alicepassword123"     "password123" is right; the login is complete
+//
+// If nothing comes for passwordPause, a wrong password is complete, too. As soon as there is a
+// newline, this is a line client, and the name and the password are the first two lines.
+func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
+	conn.SetReadDeadline(deadline)
+	conn.Write([]byte("Enter username: "))
+	typed, err := in.peekMore()
+	if err != nil {
+		return "", "", err
+	}
+	conn.Write([]byte("Enter password: "))
+	nameLength := len(typed) // for a raw client
+	for !strings.Contains(typed, "\n") {
+		name, password = typed[:nameLength], typed[nameLength:]
+		if s.matches(name, password) {
+			in.input.Discard(len(typed))
+			return name, password, nil
+		}
+		if password != "" {
+			conn.SetReadDeadline(time.Now().Add(min(s.passwordPause, time.Until(deadline))))
+		}
+		typed, err = in.peekMore()
+		if err != nil { // the time is up, the connection has ended, or the buffer is full
+			return name, password, nil
+		}
+	}
+	conn.SetReadDeadline(deadline)
+	name, _ = in.next()
+	password, _ = in.next() // if there is an error, the password is empty or half, and so wrong
+	return name, password, nil
+}
+
+// peekMore blocks until more bytes come, and returns all bytes in the buffer. They stay in it. The
+// first Peek asks for one byte more than the buffer has, so it reads from the connection. The
+// second Peek returns everything. The error is the one of reading, or says that the buffer is full.
+func (m *messageReader) peekMore() (string, error) {
+	_, err := m.input.Peek(m.input.Buffered() + 1)
+	buffered, _ := m.input.Peek(m.input.Buffered())
+	return string(buffered), err
+}
+
+// firstCommand returns the first command of a text from a raw client. TCP may have joined several,
+// as in "/create_group a/create_group b". A new command begins at a command word under three
+// conditions: the character before it is not a space, a space follows it, and the command takes
+// arguments. So "/msg bob see /msg" and "/msg bob home/users" are one command each. A message that
+// only looks like two commands is cut as well: "/msg bob see x/msg y".
 func (m *messageReader) firstCommand(text string) string {
 	for i := 1; i < len(text); i++ {
 		if !isSpace(text[i-1]) && m.startsCommand(text[i:]) {
@@ -564,7 +587,8 @@ func (m *messageReader) firstCommand(text string) string {
 func (m *messageReader) startsCommand(text string) bool {
 	for _, cmd := range m.commands {
 		end := len(cmd.word)
-		if cmd.name == "" && cmd.text == "" || len(text) <= end {
+		takesArguments := cmd.name != "" || cmd.text != ""
+		if !takesArguments || len(text) <= end {
 			continue
 		}
 		if strings.EqualFold(text[:end], cmd.word) && isSpace(text[end]) {
@@ -574,19 +598,19 @@ func (m *messageReader) startsCommand(text string) bool {
 	return false
 }
 
-// isSpace reports whether a character separates words.
+// isSpace reports whether a byte is a space or a tab.
 func isSpace(char byte) bool { return char == ' ' || char == '\t' }
 
-// visible returns the character to show for a character of a message. U+FFFD takes the place of
-// those that could clear a terminal, forge a line, or turn the direction of the text around.
-// strings.Map, which calls this function, does the same to bytes that are not UTF-8.
+// visible returns U+FFFD, the replacement character, for a dangerous character of a message, and
+// all others as they are. Dangerous characters can clear a terminal, begin a new line, or turn the
+// direction of the text around. strings.Map calls visible with U+FFFD for bytes that are not UTF-8.
 func visible(char rune) rune {
 	switch {
 	case char == '\t':
 		return char
 	case char < ' ', 0x7F <= char && char <= 0x9F, // control characters
-		char == 0x2028, char == 0x2029, // the ends of a line and of a paragraph
-		char == 0x061C, char == 0x200E, char == 0x200F, // the directions of a text
+		char == 0x2028, char == 0x2029, // line and paragraph separators
+		char == 0x061C, char == 0x200E, char == 0x200F, // these turn the direction, and so do the next
 		0x202A <= char && char <= 0x202E, 0x2066 <= char && char <= 0x2069:
 		return '\uFFFD'
 	}
@@ -594,7 +618,8 @@ func visible(char rune) rune {
 }
 
 // validName reports whether a user or a group may have this name. A name is typed as one word and
-// shown between brackets, so it has no spaces, no brackets, and nothing that cannot be seen.
+// shown in brackets, so it must not contain spaces, brackets or invisible characters. U+FFFD stands
+// for a character that visible has replaced.
 func validName(name string) bool {
 	for _, char := range name {
 		if !strconv.IsPrint(char) || strings.ContainsRune(" []\uFFFD", char) {
@@ -606,55 +631,62 @@ func validName(name string) bool {
 
 // ---- From messages to sockets -------------------------------------------------------------------
 //
-// A session does not write to the sockets of other clients. If it did, one client that does not
-// read would stop everybody who writes to it. Instead the session puts each line into the queues
-// of its receivers, and each receiver's writer empties its own queue.
+// After the login, a session does not write to any socket. If it did, one client that does not read
+// would stop everybody who writes to it. Instead the session puts each line into the queues of the
+// receivers, and their writers take the lines out.
 //
-// A queue must have an end, or a client that never reads would fill the memory. When a queue is
-// full there are three choices: drop the line, drop the client, or make the sender wait. Making
-// the sender wait is called backpressure. This server does that for up to slowTimeout, and then
-// drops the client: a client may lose its connection, but never a line in the middle.
+// A queue needs a limit. Otherwise a client that never reads would fill the memory. When a queue is
+// full there are three choices: drop the line, drop the client (close its connection), or make the
+// sender wait. Making the sender wait is called backpressure. This server makes the sender wait for
+// up to slowTimeout, and then drops the client. So a client can lose its connection, but it never
+// misses a line while it is connected. And no two sessions can wait for each other for ever.
 
-// queueLength, in lines, is how far a client can fall behind before others wait for it.
+// queueLength is the capacity of a queue, in lines. When a client is so far behind, senders wait.
 const queueLength = 256
 
-// maxWrite, in bytes, is how much one write hands over at most. More hardly makes it faster.
+// maxWrite is the limit for one write, in bytes. Larger writes are hardly faster.
 const maxWrite = 32 << 10
 
-// send puts a line into the queues of the receivers and returns how many queues took it. (A client
-// that is just leaving may take a line and never see it.) The caller must not hold the lock (R1).
-// Where a queue is full, send waits for room, in all full queues at the same time. So it waits no
-// longer than slowTimeout, however many receivers do not read.
+// send puts a line into the queues of the receivers, and returns how many queues took it. The
+// caller must not hold the lock (R1). (The queue of a client that is leaving may take a line that
+// nobody will write.)
 //
-// SHORTCUT: when alice and bob send at the same time, two receivers may get their lines in
-// different order. A real server has one place that numbers all messages.
+// If queues are full, send waits for all of them at the same time. So it blocks for slowTimeout at
+// most, even if a hundred receivers do not read.
+//
+// SHORTCUT: when alice and bob send at the same time, two receivers may get the lines in different
+// order. A real server gives all messages one order, for example by numbering them in one place.
 func (s *server) send(line string, receivers ...*client) (sent int) {
 	var full []*client
 	for _, c := range receivers {
 		select {
 		case c.queue <- line:
 			sent++
-		default:
+		default: // there is no room
 			full = append(full, c)
 		}
 	}
 	if len(full) == 0 {
 		return sent
 	}
-	took := make(chan bool)
+	results := make(chan bool)
 	for _, c := range full {
-		go func() { took <- s.waitForRoom(line, c) }() // ends after slowTimeout, or sooner
+		go func() { // ends after slowTimeout at most, because send takes every result
+			took := s.waitForRoom(line, c)
+			results <- took
+		}()
 	}
 	for range full {
-		if <-took {
+		took := <-results
+		if took {
 			sent++
 		}
 	}
 	return sent
 }
 
-// waitForRoom puts a line into a queue that was full, and reports whether it did. If there is no
-// room within slowTimeout, it drops the client.
+// waitForRoom blocks until a full queue takes the line, and returns true. It returns false if the
+// writer of the client has ended. After slowTimeout it drops the client and returns false.
 func (s *server) waitForRoom(line string, c *client) bool {
 	select {
 	case c.queue <- line:
@@ -667,17 +699,21 @@ func (s *server) waitForRoom(line string, c *client) bool {
 	}
 }
 
-// drop closes the connection of a client. Its session finds that out and cleans up (R4). Close
-// succeeds only once, so one line of the log tells of it, however many call drop.
+// drop closes the connection of a client. The client's session cleans up (R4). Several goroutines
+// may drop the same client. Only the first Close succeeds, so the log has one line about it.
 func (s *server) drop(c *client, reason string) {
-	if c.conn.Close() == nil {
+	err := c.conn.Close()
+	if err == nil {
 		s.log.Printf("WARN %s from %v dropped: %s", c.name, c.conn.RemoteAddr(), reason)
 	}
 }
 
-// write is the writer of a client (R2). It waits for a line, takes more from the queue, until they are
-// maxWrite bytes, and writes them together: a write costs nearly the same for one line and for a hundred.
-// It waits for the client to take them. If a write fails, the client does not read or is gone.
+// write is the writer of a client (R2). It waits for a line, adds the lines that are already in the
+// queue, and writes them together: one large write costs much less than many small ones. If a write
+// fails, the client does not read or is gone, and write drops it.
+//
+// No receive from the queue can block here. The writer is the only one who takes lines out, so a
+// line that len has counted is still there.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	var batch []byte
@@ -686,7 +722,8 @@ func (s *server) write(c *client) {
 		case line := <-c.queue:
 			batch = append(batch[:0], line...)
 			for len(c.queue) > 0 && len(batch) < maxWrite {
-				batch = append(batch, <-c.queue...)
+				line = <-c.queue
+				batch = append(batch, line...)
 			}
 			err := s.writeAll(c.conn, batch)
 			if err != nil {
@@ -695,18 +732,21 @@ func (s *server) write(c *client) {
 			}
 		case lastLine := <-c.lastLine:
 			batch = batch[:0]
-			for range len(c.queue) { // not what comes later, or this loop might never end
-				batch = append(batch, <-c.queue...)
+			queued := len(c.queue) // lines that come later are not written
+			for range queued {
+				line := <-c.queue
+				batch = append(batch, line...)
 			}
 			batch = append(batch, lastLine...)
-			s.writeAll(c.conn, batch) // an error is no concern: the client was leaving
+			s.writeAll(c.conn, batch) // ignore the error: the session is ending
 			return
 		}
 	}
 }
 
-// writeAll writes bytes in parts of maxWrite at most. It waits for the client to take them, each
-// part for slowTimeout at most.
+// writeAll writes bytes in parts of at most maxWrite. It blocks until the operating system has
+// taken all parts, each for slowTimeout at most. So a slow client that goes on reading is not
+// dropped.
 func (s *server) writeAll(conn *net.TCPConn, bytes []byte) error {
 	for len(bytes) > 0 {
 		part := bytes[:min(len(bytes), maxWrite)]
@@ -720,41 +760,43 @@ func (s *server) writeAll(conn *net.TCPConn, bytes []byte) error {
 	return nil
 }
 
-// end tells the writer of a client to write what is in the queue, then this line, and to end. It
-// does not wait. The first call counts: stop may be faster than the client's own session.
-func (c *client) end(lastLine string) {
+// endAfter asks the writer of a client to write the lines in the queue, then this last line, and to
+// end. It does not block. If stop and the client's own session both call it, the first call wins.
+func (c *client) endAfter(lastLine string) {
 	select {
 	case c.lastLine <- lastLine:
-	default:
+	default: // there is a last line already
 	}
 }
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command is a function. It gets the client who typed it and the arguments that its row in
-// newServer names, and returns the reply, which may have several lines. A refusal begins with
-// "Error: ". It holds the word "not" or "exist", or shows how the command is used. A reply to
-// something that worked holds none of the words fail, error, exist, not, unless a user chose such
-// a name. So a program can tell the two apart, and the course's grading did.
+// Each command is a function. Its parameters are the client and the arguments from its row in
+// newServer. It returns the reply, which may have several lines. A refusal begins with "Error: ". It
+// contains the word "not" or "exist", or it shows the usage. Any other reply contains none of the
+// words fail, error, exist and not, unless a user chose such a name. So a program can distinguish
+// them, and the grading of the course does.
 //
-// Most commands work in two steps. Under the lock they look, change something, and copy the list
-// of those who must hear of it. Without the lock they send. Suppose alice writes to a group:
+// Most commands work in two steps. First they hold the lock: they read or change the data, and copy
+// the list of receivers. Such a copy is called a snapshot. Then they release the lock and send.
+// Suppose alice writes to a group:
 //
-//	1. Her session copies the members, alice, bob and carol, under the lock.
-//	2. Bob leaves the group. His session gets the lock at once, because nobody holds it.
-//	3. Alice's session sends to bob and carol. Bob gets one message more. That is harmless.
+//  1. Her session copies the members, alice, bob and carol, under the lock.
+//  2. Bob leaves the group. His session gets the lock immediately, because nobody holds it.
+//  3. Alice's session sends to bob and carol. Bob gets a message after he has left. That is
+//     harmless.
 //
-// Without the copy, alice's session would walk through the map of members while bob's session
-// changes it: a data race, which can crash the program. If her session kept the lock in step 3, it
-// would keep it while it waits for a slow client, and all others would wait, too.
+// Without the copy, alice's session would read the map of members while bob's session changes it: a
+// data race, for which Go may end the program. If alice's session held the lock in step 3, a slow
+// client could block it, and all other sessions would wait for the lock.
 
-// maxGroupName, in bytes, keeps the name short that stands before each message to the group.
+// maxGroupName is the longest name of a group, in bytes. It is shown before each message.
 const maxGroupName = 64
 
-// execute carries out a message and returns the reply, which is empty for an empty message. last
-// is true if the session ends with it. Everything that users type after the login is made visible
-// here, so no command has to think of it.
-func (s *server) execute(c *client, message string) (reply string, last bool) {
+// execute carries out a message and returns the reply. The reply to an empty message is empty. ends
+// is true if the session ends after it. execute makes the message visible, so the commands need not
+// think of dangerous characters.
+func (s *server) execute(c *client, message string) (reply string, ends bool) {
 	if len(message) > maxMessage {
 		return "Error: a message may not be longer than " + strconv.Itoa(maxMessage) + " bytes.", false
 	}
@@ -771,18 +813,18 @@ func (s *server) execute(c *client, message string) (reply string, last bool) {
 		if cmd.name != "" {
 			name, text = cutWord(text)
 		}
-		switch {
-		case cmd.name != "" && name == "", // the name is missing
-			cmd.text != "" && text == "", // the text is missing
-			cmd.text == "" && text != "": // something is too much
+		nameIsMissing := cmd.name != "" && name == ""
+		textIsMissing := cmd.text != "" && text == ""
+		tooMuch := cmd.text == "" && text != ""
+		if nameIsMissing || textIsMissing || tooMuch {
 			return "Error: usage: " + cmd.usage(), false
 		}
-		return cmd.run(c, name, text), cmd.last
+		return cmd.run(c, name, text), cmd.ends
 	}
 	return "Error: " + word + " is not a command. To write to all: /broadcast <message>. More: /help", false
 }
 
-// cutWord divides a text after its first word and the spaces that follow.
+// cutWord returns the first word of a text, and the rest without the spaces between them.
 func cutWord(text string) (word, rest string) {
 	end := strings.IndexAny(text, " \t")
 	if end < 0 {
@@ -791,13 +833,13 @@ func cutWord(text string) (word, rest string) {
 	return text[:end], strings.TrimLeft(text[end:], " \t")
 }
 
-// usage returns the command as it is typed: "/msg <username> <message>". Fields and Join leave no
-// gap where the command has no name.
+// usage returns the command as it is typed: "/msg <username> <message>". Fields and Join remove the
+// double spaces of a command that has no name or no text.
 func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
 
-// except returns a copy of the clients, without one of them. (nil is none of them.) The caller must
+// except returns a list of all clients but one. except(nil) returns all of them. The caller must
 // hold the lock.
 func (cs clients) except(one *client) []*client {
 	others := make([]*client, 0, len(cs))
@@ -809,8 +851,8 @@ func (cs clients) except(one *client) []*client {
 	return others
 }
 
-// removeMember takes a client out of a group, if it is a member. With the last member the group is
-// gone. The caller must hold the lock.
+// removeMember takes a client out of a group, if it is a member, and deletes a group that has no
+// members. The caller must hold the lock.
 func (s *server) removeMember(c *client, group string) {
 	delete(s.groups[group], c.name)
 	if len(s.groups[group]) == 0 {
@@ -825,10 +867,14 @@ func (s *server) msg(c *client, name, text string) string {
 	s.mu.RLock()
 	receiver, online := s.online[name]
 	s.mu.RUnlock()
-	if online && s.send("["+c.name+"]: "+text+"\n", receiver) == 1 {
-		return "Message sent to " + name + "."
+	sent := 0
+	if online {
+		sent = s.send("["+c.name+"]: "+text+"\n", receiver)
 	}
-	return "Error: " + name + " is not online. Who is: /users"
+	if sent == 0 { // perhaps the receiver has just left
+		return "Error: " + name + " is not online. Who is: /users"
+	}
+	return "Message sent to " + name + "."
 }
 
 // broadcast carries out /broadcast.
@@ -840,8 +886,8 @@ func (s *server) broadcast(c *client, _, text string) string {
 	return "Message sent to " + count(sent, "user") + "."
 }
 
-// createGroup carries out /create_group. The look whether the group exists and its creation are
-// one step under the lock: of two clients who create it at the same time, one succeeds.
+// createGroup carries out /create_group. It holds the lock for the check and for the change. So if
+// two clients create the same group at the same time, only one succeeds.
 //
 // SHORTCUT: anybody may create any number of groups. A real server sets a limit.
 func (s *server) createGroup(c *client, name, _ string) string {
@@ -861,8 +907,9 @@ func (s *server) createGroup(c *client, name, _ string) string {
 	return "Group " + name + " created."
 }
 
-// joinGroup carries out /join_group. Joining a group twice changes nothing, and the members are
-// not told again.
+// joinGroup carries out /join_group. A second join changes nothing, and the members are not told
+// again. If the group does not exist, members is a nil map. Go allows reading a nil map: it is
+// empty.
 func (s *server) joinGroup(c *client, name, _ string) string {
 	s.mu.Lock()
 	members, exists := s.groups[name]
@@ -872,10 +919,10 @@ func (s *server) joinGroup(c *client, name, _ string) string {
 		members[c.name] = c
 	}
 	s.mu.Unlock()
-	switch {
-	case !exists:
+	if !exists {
 		return noSuchGroup(name)
-	case !again:
+	}
+	if !again {
 		s.send(c.name+" has joined the group "+name+".\n", others...)
 	}
 	return "You joined the group " + name + "."
@@ -889,10 +936,10 @@ func (s *server) leaveGroup(c *client, name, _ string) string {
 	others := members.except(c)
 	s.removeMember(c, name)
 	s.mu.Unlock()
-	switch {
-	case !exists:
+	if !exists {
 		return noSuchGroup(name)
-	case !member:
+	}
+	if !member {
 		return notAMember(name)
 	}
 	s.send(c.name+" has left the group "+name+".\n", others...)
@@ -906,17 +953,17 @@ func (s *server) groupMsg(c *client, name, text string) string {
 	_, member := members[c.name]
 	others := members.except(c)
 	s.mu.RUnlock()
-	switch {
-	case !exists:
+	if !exists {
 		return noSuchGroup(name)
-	case !member:
+	}
+	if !member {
 		return notAMember(name)
 	}
 	sent := s.send("["+c.name+"][Group "+name+"]: "+text+"\n", others...)
 	return "Message sent to group " + name + " (" + count(sent, "member") + ")."
 }
 
-// noSuchGroup returns the refusal for a group that is not there.
+// noSuchGroup returns the refusal for a group that does not exist.
 func noSuchGroup(name string) string {
 	return "Error: group " + name + " does not exist. To start it: /create_group " + name
 }
@@ -926,7 +973,7 @@ func notAMember(name string) string {
 	return "Error: you are not a member of group " + name + ". To join it: /join_group " + name
 }
 
-// listUsers carries out /users.
+// listUsers carries out /users. It needs none of the parameters that a command has.
 func (s *server) listUsers(*client, string, string) string {
 	s.mu.RLock()
 	online := s.online.except(nil)
@@ -934,8 +981,8 @@ func (s *server) listUsers(*client, string, string) string {
 	return "Online users " + list(online)
 }
 
-// listGroups carries out /groups_users. Under the lock it only copies. Sorting and making a text of
-// it takes much longer.
+// listGroups carries out /groups_users. It copies the groups under the lock. Sorting and formatting
+// take much longer, and happen without it.
 func (s *server) listGroups(*client, string, string) string {
 	groups := map[string][]*client{}
 	s.mu.RLock()
@@ -960,7 +1007,7 @@ func (s *server) help(*client, string, string) string {
 	return strings.Join(lines, "\n")
 }
 
-// quit carries out /quit and /exit.
+// quit carries out /quit and /exit. The session ends because their rows say so.
 func (s *server) quit(*client, string, string) string { return "Goodbye!" }
 
 // list returns the number of clients and their names in order: "(2): alice, bob".

@@ -71,10 +71,10 @@ func start(t testing.TB, settings ...string) *running {
 	t.Helper()
 	logs := new(output)
 	s := newServer(users(), log.New(logs, "", log.LstdFlags))
-	s.refusalDelay, s.silence, s.acceptPause = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	s.refusalDelay, s.passwordPause, s.acceptPause = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	limits := map[string]*time.Duration{
 		"loginTimeout": &s.loginTimeout, "slowTimeout": &s.slowTimeout, "refusalDelay": &s.refusalDelay,
-		"silence": &s.silence,
+		"passwordPause": &s.passwordPause,
 	}
 	for _, setting := range settings {
 		name, value, _ := strings.Cut(setting, " ")
@@ -996,7 +996,7 @@ func TestLogin(t *testing.T) {
 			alice < Welcome to the chat server! | END
 			colon login colon\n a:b\x20c:\n -> Welcome to the chat server!`},
 		{"right, raw", `
-			server silence 1h
+			server passwordPause 1h
 			server refusalDelay 1h
 			alice login alice password123 -> Welcome to the chat server!
 			alice >> /quit
@@ -1004,7 +1004,7 @@ func TestLogin(t *testing.T) {
 			colon login colon a:b\x20c: -> Welcome to the chat server!
 			alice,bob in`},
 		{"right lines do not wait", `
-			server silence 1h
+			server passwordPause 1h
 			server refusalDelay 1h
 			alice in
 			bob login bo
@@ -1029,7 +1029,7 @@ func TestLogin(t *testing.T) {
 			a,b,c,d,e silent 200ms
 			a,b,c,d,e < Authentication failed. | END`},
 		{"too much for a password does not wait", `
-			server silence 1h
+			server passwordPause 1h
 			server refusalDelay 1h
 			x login alice {x*5000}
 			log has WARN login of alice from `},
@@ -1217,14 +1217,14 @@ func TestSplits(t *testing.T) {
 		}
 	}
 	slowly := func(pause string) string {
-		rows := "server silence 20s\nalice connects\n"
+		rows := "server passwordPause 20s\nalice connects\n"
 		for _, b := range "alice\npassword123\n/users\n" {
 			rows += "alice pauses " + pause + "\nalice >> " + escape(string(b)) + "\n"
 		}
 		return rows + `alice << Enter username: Enter password: Welcome to the chat server!\nOnline users (1): alice\n`
 	}
 	conversations{
-		{"in two", "server silence 20s\n" + rows.String()},
+		{"in two", "server passwordPause 20s\n" + rows.String()},
 		{"byte by byte", slowly("0s")},
 		{"1 ms apart", slowly("1ms")},
 		{"20 ms apart", slowly("20ms")},
