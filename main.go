@@ -22,17 +22,16 @@
 //	                                     / \
 //	bob's socket ----> session(bob) ----+--> queue(bob) ----> writer(bob) ----> bob's socket
 //
-// Four rules prevent data races (two goroutines use the same data, and one of them changes it) and
-// deadlocks (goroutines wait for each other for ever). Comments refer to the rules by number:
+// Four rules make sure that these goroutines do not disturb each other. Comments cite the numbers:
 //
 //	R1  A goroutine holds the lock, server.mu, while it uses the fields declared below it. While
 //	    it holds the lock, it uses no socket, no channel and no log, because those may block.
 //	R2  Only the session of a connection reads from it. During the login only the session writes
 //	    to it, and after the login only the writer.
-//	R3  Nobody closes a queue, because in Go a send on a closed channel panics. endAfter asks a
-//	    writer to end. The writer closes the channel done when it has ended.
-//	R4  Only the session of a client takes it out of the chat. Other goroutines make the session
-//	    do that: drop closes the connection, and stop sets a deadline. Then the next read fails.
+//	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
+//	    endAfter asks a writer to end. The writer closes the channel done when it has ended.
+//	R4  Only the session of a client takes it out of the chat. Other goroutines make its reading
+//	    fail, and then the session ends: drop closes the connection, and stop sets a deadline.
 package main
 
 import (
@@ -47,7 +46,7 @@ import (
 	"strconv"   // numbers in replies; which characters can be printed
 	"strings"   // taking messages apart
 	"syscall"   // the signals besides Ctrl-C
-	"time"      // deadlines: a read or a write fails if it is not done at a given time
+	"time"      // deadlines: a read or a write fails if it is not done at the given time
 )
 
 // A server holds the data that all sessions share. It is a struct and not a set of global
@@ -60,25 +59,25 @@ type server struct {
 	log           *log.Logger
 	commands      []command
 	loginTimeout  time.Duration // the longest login; clients that send nothing must not stay for ever
-	slowTimeout   time.Duration // the longest wait for room in a queue, for one write, and in hangUp
+	slowTimeout   time.Duration // the longest time to wait for room in a queue, or for one write, or in hangUp
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
 	acceptPause   time.Duration // the pause after Accept has failed
 
 	sessions sync.WaitGroup // counts the sessions of clients who have logged in; main waits for them
 
-	mu       sync.RWMutex       // the lock (R1); several may hold it to read, or one to change
+	mu       sync.RWMutex       // the lock (R1): many may hold it to read, or one to change the data
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
-	taken    map[string]bool    // names that nobody else can log in with; see leave
+	taken    map[string]bool    // names in use: a login with such a name is refused; see leave
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
-// A client is a user who has logged in. Its fields never change.
+// There is a client value for each user who has logged in. Its fields never change.
 type client struct {
 	name     string
 	conn     *net.TCPConn
-	queue    chan string   // lines to write to the client; each ends with a newline
+	queue    chan string   // a buffered channel of lines for the writer; each ends with a newline
 	lastLine chan string   // a line in it tells the writer to end; see endAfter
 	done     chan struct{} // closed when the writer ends; after that, nobody empties the queue
 }
@@ -149,20 +148,21 @@ func main() {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
-	// Without this line, "go run . 2>&1 | head" would end the server at a log line after head has
-	// ended: the system sends SIGPIPE to a program that writes to a pipe nobody reads.
+	// If the log goes into a pipe, as in "go run . 2>&1 | head", and head has ended, the system sends
+	// the signal SIGPIPE at the next log line. SIGPIPE would end the server, so ignore it.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	passwords := loadUsers("users.txt")
 	logger := newLogger()
-	listener, err := net.Listen("tcp", address) // SHORTCUT: a real server would use crypto/tls
+	listener, err := net.Listen("tcp", address) // SHORTCUT: a real server encrypts, with crypto/tls
 	if err != nil {
 		logger.Fatalf("ERROR cannot start: %v", err)
 	}
 	s := newServer(passwords, logger)
 	go s.serve(listener) // ends when stop closes the listener
-	// Printf blocks while the terminal is stopped (Ctrl-S). It must not keep main from the signal.
+	// Printf blocks while the terminal is stopped (Ctrl-S). Here it blocks a goroutine of its own, and
+	// main can still receive the signal.
 	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends when it is written
 
 	received := <-signals
@@ -201,7 +201,7 @@ func loadUsers(path string) map[string]string {
 }
 
 // newLogger returns the server's logger. It writes to the console and to a file that is named after
-// the current day. Only the owner may read the file, because it contains user names and addresses.
+// the day of the start. Only the owner may read the file, because it has user names and addresses.
 func newLogger() *log.Logger {
 	os.Mkdir("logs", 0o700) // usually it exists already; if it cannot be made, OpenFile fails
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
@@ -212,8 +212,8 @@ func newLogger() *log.Logger {
 	return log.New(consoleAndFile{file}, "", log.LstdFlags)
 }
 
-// consoleAndFile writes each line of the log to the console and to the file. A line names the event
-// and, if there is one, the user and the address. It never contains a password or a message.
+// consoleAndFile writes each line of the log to the console and to the file. A line names the event,
+// the user and the address. It never contains a password or a message.
 type consoleAndFile struct{ file *os.File }
 
 // Write ignores errors. If the disk is full, the console still gets the line. If the console is
@@ -225,9 +225,9 @@ func (w consoleAndFile) Write(line []byte) (int, error) {
 }
 
 // serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
-// listener. Any other error of Accept usually means that the process has no free file descriptor;
-// each connection needs one. Descriptors become free when clients leave, so serve tries again after
-// a pause. Without the pause, the loop would use a whole processor and fill the disk with log lines.
+// listener. Any other error of Accept usually means that the process has no free file descriptor.
+// Each connection needs one, as each open file does. Descriptors become free when clients leave, so
+// serve tries again after a pause. Without the pause, the loop would fill the disk with log lines.
 func (s *server) serve(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
@@ -246,12 +246,12 @@ func (s *server) serve(listener net.Listener) {
 	}
 }
 
-// stop refuses new clients, sends a last line to everybody in the chat, and ends all sessions. It
+// stop refuses new clients, sends a last line to everybody in the chat, and ends their sessions. It
 // holds the lock for a moment and never waits for a client. A client that is still in the login
 // cannot enter any more.
 //
-// All writers get their last line before the first session ends. Otherwise alice's session might
-// end first, and bob might read "alice is not online" before his goodbye.
+// All writers get their last line before the first session ends. Otherwise alice's session could
+// end first, and bob could read "alice is not online" before his goodbye.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -262,25 +262,24 @@ func (s *server) stop(listener net.Listener) {
 		c.endAfter("Server is shutting down.\n")
 	}
 	for _, c := range online {
-		c.conn.SetReadDeadline(time.Now()) // the session's next read fails, and the session ends
+		c.conn.SetReadDeadline(time.Now()) // reading fails from now on, and the session ends
 	}
 }
 
 // ---- The life of a connection -------------------------------------------------------------------
 //
-// One goroutine, the session, serves a connection from beginning to end. Its steps are: log in,
-// enter the chat, carry out commands, leave the chat, hang up. After a refused login it only hangs
-// up.
+// The session stays with a connection from beginning to end. Its steps are: log in, enter the chat,
+// carry out commands, leave the chat, hang up. After a refused login it only hangs up.
 //
-// The third step can end for several reasons: the client quits, its connection breaks, it does not
-// read, or the server stops. The session goes on to the fourth step in each case. So the code that
-// cleans up exists only once.
+// Carrying out commands can end for several reasons: the client quits, its connection breaks, it
+// does not read, or the server stops. In each case the session goes on to leave the chat. So the
+// code that cleans up exists only once.
 
-// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what a client
-// has not read yet. (Linux allocates twice as much.) Without this limit the buffer can grow to
-// several megabytes. When a buffer is full, it takes new bytes only after the client has read a
-// large part of it. With megabytes, that can take a slow client longer than slowTimeout, and the
-// server would drop a client that is still reading.
+// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what is on its
+// way to a client. (Linux doubles it.) Without this limit the buffer can grow to several megabytes.
+// When it is full, the system lets a write go on only after about a third of it has become free. If
+// that third is a megabyte, a slow client may need longer than slowTimeout to read it. The server
+// would drop this client although it is reading.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection.
@@ -298,9 +297,9 @@ func (s *server) handle(conn *net.TCPConn) {
 	s.sessions.Done()
 }
 
-// login asks for a user name and a password. If they are right, the user enters the chat, and login
-// returns the client. Otherwise login sends a refusal and returns nil. If the connection ends
-// before anything was typed, that is no login: login returns nil and logs nothing.
+// login asks for a user name and a password. If they are right and the user can enter the chat,
+// login returns the client. Otherwise login sends a refusal and returns nil. If the connection ends
+// before anything was typed, login returns nil and logs nothing.
 //
 // A wrong name and a wrong password get the same answer after the same time. Otherwise a stranger
 // could find out which names exist. An unknown name is not logged, because it may be a password
@@ -312,12 +311,12 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	started := time.Now()
 	deadline := started.Add(s.loginTimeout)
 	name, password, err := s.readLogin(conn, in, deadline)
-	late := time.Now().After(deadline)
+	late := time.Now().After(deadline) // not merely a pause in the password, see readLogin
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline of the login before enter. After enter, stop may set a deadline to end the
-	// session, and this line could clear that one.
+	// Clear the deadline of the login. If this line came after enter, it could clear the deadline that
+	// stop sets to end the session.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -382,7 +381,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 }
 
 // chat carries out commands until the client quits or the connection ends. It returns the last line
-// for the client. It blocks until a message comes, and while a command blocks in send.
+// for the client. It blocks while it waits for a message, and while a command waits in send.
 //
 // A message may come together with an error: the client has closed the connection after it. So chat
 // carries out the message first. It does not matter which error it is, because no more messages can
@@ -406,7 +405,7 @@ func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 }
 
 // leave takes a client out of the chat and out of all groups, and tells the others. It may block in
-// send, and it waits until the client's writer has written the last line.
+// send, and it waits until the client's writer has ended.
 //
 // The name stays taken until the others have been told. If it became free earlier, this could
 // happen:
@@ -457,10 +456,11 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 // message ends is called framing. The server accepts two kinds of clients:
 //
 //	line clients   end each message with a newline. The newline is the delimiter: it marks the end
-//	               of a message, however TCP cuts the bytes. nc, telnet and the client in this
-//	               folder are line clients.
-//	raw clients    send no delimiter. The client of the course is a raw client. The server takes
-//	               what one read brings for one message, and cuts it where another command begins.
+//	               of a message, however TCP cuts the bytes. The client in this folder is a line
+//	               client, and so are the tools nc and telnet.
+//	raw clients    send no delimiter. The client of the course is a raw client. The server assumes
+//	               that the bytes of one read are one message. If another command begins in them,
+//	               it cuts there.
 //
 // The server treats every client as a raw client until its first newline, and as a line client from
 // then on.
@@ -473,11 +473,12 @@ const maxMessage = 1024
 const maxRead = 4096
 
 // A messageReader turns the bytes of one connection into messages. Only its session uses it (R2).
-// Bytes that were read wait in the buffer of input. Peek looks at them, and Discard removes them.
+// The buffer of input keeps bytes that were read but not used yet. Peek returns bytes of the buffer
+// and leaves them there, and Discard removes them.
 type messageReader struct {
 	input    *bufio.Reader
 	lines    bool      // this is a line client
-	commands []command // what a raw client may type
+	commands []command // for finding where a command of a raw client begins
 }
 
 // next blocks until a message comes, and returns it without its line end. The error is the one that
@@ -488,8 +489,7 @@ func (m *messageReader) next() (string, error) {
 		return m.nextLine()
 	}
 	_, err := m.input.Peek(1) // reads from the connection if the buffer is empty
-	buffered, _ := m.input.Peek(m.input.Buffered())
-	text := string(buffered)
+	text := m.buffered()
 	if strings.Contains(text, "\n") {
 		m.lines = true
 		return m.nextLine()
@@ -497,6 +497,13 @@ func (m *messageReader) next() (string, error) {
 	message := m.firstCommand(text)
 	m.input.Discard(len(message))
 	return message, err
+}
+
+// buffered returns all bytes in the buffer, and leaves them there. This Peek never has to read, so
+// its error is always nil.
+func (m *messageReader) buffered() string {
+	bytes, _ := m.input.Peek(m.input.Buffered())
+	return string(bytes)
 }
 
 // nextLine blocks until a line comes, and returns it without its end. If a line is longer than the
@@ -510,7 +517,7 @@ func (m *messageReader) nextLine() (string, error) {
 	for err == bufio.ErrBufferFull {
 		_, err = m.input.ReadSlice('\n')
 	}
-	_, broken := err.(net.Error) // a reset, a deadline or our own Close is one; io.EOF is not
+	_, broken := err.(net.Error) // true for a reset, a deadline and our own Close, but not for io.EOF
 	if broken {
 		return "", err
 	}
@@ -529,8 +536,11 @@ func (m *messageReader) nextLine() (string, error) {
 //	"passw"      "alicepassw"           "passw" is wrong; it waits, because more may come
 //	"ord123"     "alicepassword123"     "password123" is right; the login is complete
 //
-// If nothing comes for passwordPause, a wrong password is complete, too. As soon as there is a
-// newline, this is a line client, and the name and the password are the first two lines.
+// If nothing more comes for passwordPause, readLogin stops waiting, and the password is wrong. As
+// soon as there is a newline, this is a line client: the first two lines are name and password.
+//
+// The first read is always taken for the whole name. If TCP has cut the name of a raw client, the
+// login is refused, and the user has to try again.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
@@ -550,23 +560,24 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 			conn.SetReadDeadline(time.Now().Add(min(s.passwordPause, time.Until(deadline))))
 		}
 		typed, err = in.peekMore()
-		if err != nil { // the time is up, the connection has ended, or the buffer is full
+		if err != nil {
+			// Nothing more will come: the pause or the time for the login is over, the connection has
+			// ended, or the buffer is full. login decides about what was typed.
 			return name, password, nil
 		}
 	}
 	conn.SetReadDeadline(deadline)
 	name, _ = in.next()
-	password, _ = in.next() // if there is an error, the password is empty or half, and so wrong
+	password, _ = in.next() // ignore the error: login checks the password in any case
 	return name, password, nil
 }
 
-// peekMore blocks until more bytes come, and returns all bytes in the buffer. They stay in it. The
-// first Peek asks for one byte more than the buffer has, so it reads from the connection. The
-// second Peek returns everything. The error is the one of reading, or says that the buffer is full.
+// peekMore blocks until more bytes come, and returns all bytes in the buffer. Peek asks for one byte
+// more than the buffer has, so it must read from the connection. The error is the one of reading,
+// or it says that the buffer is full.
 func (m *messageReader) peekMore() (string, error) {
 	_, err := m.input.Peek(m.input.Buffered() + 1)
-	buffered, _ := m.input.Peek(m.input.Buffered())
-	return string(buffered), err
+	return m.buffered(), err
 }
 
 // firstCommand returns the first command of a text from a raw client. TCP may have joined several,
@@ -583,7 +594,8 @@ func (m *messageReader) firstCommand(text string) string {
 	return text
 }
 
-// startsCommand reports whether a text begins with a command that takes arguments, and a space.
+// startsCommand reports whether a text begins with the word of a command that takes arguments,
+// followed by a space.
 func (m *messageReader) startsCommand(text string) bool {
 	for _, cmd := range m.commands {
 		end := len(cmd.word)
@@ -601,9 +613,10 @@ func (m *messageReader) startsCommand(text string) bool {
 // isSpace reports whether a byte is a space or a tab.
 func isSpace(char byte) bool { return char == ' ' || char == '\t' }
 
-// visible returns U+FFFD, the replacement character, for a dangerous character of a message, and
-// all others as they are. Dangerous characters can clear a terminal, begin a new line, or turn the
-// direction of the text around. strings.Map calls visible with U+FFFD for bytes that are not UTF-8.
+// visible replaces a dangerous character of a message by U+FFFD, the replacement character. It
+// returns any other character unchanged. Dangerous characters can clear a terminal, begin a new
+// line, or turn the direction of the text around. (For bytes that are not UTF-8, strings.Map calls
+// visible with U+FFFD.)
 func visible(char rune) rune {
 	switch {
 	case char == '\t':
@@ -639,9 +652,10 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. Making the sender wait is called backpressure. This server makes the sender wait for
 // up to slowTimeout, and then drops the client. So a client can lose its connection, but it never
-// misses a line while it is connected. And no two sessions can wait for each other for ever.
+// misses a line while it stays connected. The time limit also prevents a deadlock: without it,
+// alice's session could wait for bob's client to read, and bob's session for alice's, for ever.
 
-// queueLength is the capacity of a queue, in lines. When a client is so far behind, senders wait.
+// queueLength is the capacity of a queue, in lines. When a queue holds so many, senders wait.
 const queueLength = 256
 
 // maxWrite is the limit for one write, in bytes. Larger writes are hardly faster.
@@ -709,11 +723,12 @@ func (s *server) drop(c *client, reason string) {
 }
 
 // write is the writer of a client (R2). It waits for a line, adds the lines that are already in the
-// queue, and writes them together: one large write costs much less than many small ones. If a write
-// fails, the client does not read or is gone, and write drops it.
+// queue, and writes them together: one large write costs much less than many small ones. A write
+// fails if the client does not read or is gone. Then write drops the client.
 //
-// No receive from the queue can block here. The writer is the only one who takes lines out, so a
-// line that len has counted is still there.
+// The receives in the two inner loops cannot block. The writer is the only one who takes lines out
+// of the queue, so a line that len has counted is still there. If there are lines in both channels,
+// select takes either: the last line is written after the whole queue anyway.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	var batch []byte
@@ -745,8 +760,8 @@ func (s *server) write(c *client) {
 }
 
 // writeAll writes bytes in parts of at most maxWrite. It blocks until the operating system has
-// taken all parts, each for slowTimeout at most. So a slow client that goes on reading is not
-// dropped.
+// taken all parts. Each part may take slowTimeout at most. With one limit for all of them, a slow
+// client would be dropped in the middle of a long list.
 func (s *server) writeAll(conn *net.TCPConn, bytes []byte) error {
 	for len(bytes) > 0 {
 		part := bytes[:min(len(bytes), maxWrite)]
@@ -771,11 +786,11 @@ func (c *client) endAfter(lastLine string) {
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command is a function. Its parameters are the client and the arguments from its row in
-// newServer. It returns the reply, which may have several lines. A refusal begins with "Error: ". It
-// contains the word "not" or "exist", or it shows the usage. Any other reply contains none of the
-// words fail, error, exist and not, unless a user chose such a name. So a program can distinguish
-// them, and the grading of the course does.
+// Each command is a function. Its parameters are the client and the arguments that were typed. It
+// returns the reply, which may have several lines. A refusal begins with "Error: ". It contains the
+// word "not" or "exist", or it shows the usage. Any other reply contains none of the words fail,
+// error, exist and not, unless a user chose such a name. So a program can distinguish refusals from
+// other replies. The program that graded the course did.
 //
 // Most commands work in two steps. First they hold the lock: they read or change the data, and copy
 // the list of receivers. Such a copy is called a snapshot. Then they release the lock and send.
@@ -786,16 +801,16 @@ func (c *client) endAfter(lastLine string) {
 //  3. Alice's session sends to bob and carol. Bob gets a message after he has left. That is
 //     harmless.
 //
-// Without the copy, alice's session would read the map of members while bob's session changes it: a
-// data race, for which Go may end the program. If alice's session held the lock in step 3, a slow
-// client could block it, and all other sessions would wait for the lock.
+// Without the copy, alice's session would read the map of members while bob's session changes it.
+// That is a data race, and Go may end the program for it. If alice's session held the lock in step
+// 3, a slow client could block it, and all other sessions would wait for the lock.
 
 // maxGroupName is the longest name of a group, in bytes. It is shown before each message.
 const maxGroupName = 64
 
-// execute carries out a message and returns the reply. The reply to an empty message is empty. ends
-// is true if the session ends after it. execute makes the message visible, so the commands need not
-// think of dangerous characters.
+// execute carries out a message and returns the reply. The reply to an empty message is empty. The
+// result ends is true if the session must end after this message. execute replaces dangerous
+// characters (see visible), so the commands need not check for them.
 func (s *server) execute(c *client, message string) (reply string, ends bool) {
 	if len(message) > maxMessage {
 		return "Error: a message may not be longer than " + strconv.Itoa(maxMessage) + " bytes.", false
@@ -928,7 +943,8 @@ func (s *server) joinGroup(c *client, name, _ string) string {
 	return "You joined the group " + name + "."
 }
 
-// leaveGroup carries out /leave_group.
+// leaveGroup carries out /leave_group. removeMember does nothing if there is no such group, or if
+// the client is not a member.
 func (s *server) leaveGroup(c *client, name, _ string) string {
 	s.mu.Lock()
 	members, exists := s.groups[name]
