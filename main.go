@@ -463,7 +463,8 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 //	               it cuts there.
 //
 // The server treats every client as a raw client until its first newline, and as a line client from
-// then on.
+// then on. The rule for raw clients is a workaround, because the client of the course cannot be
+// changed. It can guess wrong. If you design a protocol, give it a delimiter.
 
 // maxMessage is the longest message, in bytes without its line end. The assignment sets it.
 const maxMessage = 1024
@@ -662,11 +663,14 @@ const queueLength = 256
 const maxWrite = 32 << 10
 
 // send puts a line into the queues of the receivers, and returns how many queues took it. The
-// caller must not hold the lock (R1). (The queue of a client that is leaving may take a line that
-// nobody will write.)
+// caller must not hold the lock (R1).
 //
 // If queues are full, send waits for all of them at the same time. So it blocks for slowTimeout at
 // most, even if a hundred receivers do not read.
+//
+// SHORTCUT: "sent" means that a queue took the line. Nobody knows whether the client has read it,
+// and the queue of a client that is leaving may take a line that nobody will write. In a real
+// system, clients acknowledge messages.
 //
 // SHORTCUT: when alice and bob send at the same time, two receivers may get the lines in different
 // order. A real server gives all messages one order, for example by numbering them in one place.

@@ -10,13 +10,13 @@
 //
 //	the server under test       start and startProgram
 //	conversations               how to write a test: the rows, and what each verb means
-//	starting and stopping       TestNotStarting, TestUsersFile, TestStopping..., TestLog, TestConsole,
+//	starting and stopping       TestNotStarting, TestUsersFile, TestStopping..., TestLog,
 //	                            TestNoDescriptors, TestClient
-//	the life of a connection    TestLogin..., TestEnd, TestLeaving
+//	the life of a connection    TestLogin, TestEnd, TestLeaving
 //	from bytes to messages      TestFraming..., TestSplits, TestGarbage
-//	from messages to sockets    TestStuck..., TestFullQueues, TestSlowReader, TestLateReader, TestLongList
+//	from messages to sockets    TestStuck, TestFullQueues, TestSlowReader, TestLongList
 //	commands                    TestConversations, TestRefusals
-//	many at once                TestAtOnce, TestLives, TestResets
+//	many at once                TestAtOnce, TestLives
 //	fuzzing                     FuzzFraming, FuzzCommand
 //	grading                     TestAssignment, for this server or for any other
 //	benchmarks                  BenchmarkFanOut, BenchmarkPrivate, BenchmarkLogin, BenchmarkIdle
@@ -1881,7 +1881,7 @@ const (
 //	2 in wrong      the same, but with a wrong password
 //	5 opens         terminal 5 starts a client; nothing is typed
 //	1: /users       the line is typed into terminal 1; "1: a & b" types two lines
-//	wait 1 CS425    the driver waits until terminal 1 has shown CS425, or nothing more comes
+//	1 awaits CS425  the driver waits until terminal 1 has shown CS425, or nothing more comes
 //	hurry           from here on, steps follow faster
 //
 // and the checks:
@@ -1890,7 +1890,7 @@ const (
 //	1 lacks T1      terminal 1 has not
 //	5 counts 2 left terminal 5 shows two lines with "left"
 //
-// u1 and p1 are name and password of the first user, T1 is a text of several words, and REFUSAL is any
+// A # is the number of the terminal. u1 and p1 are name and password of the first user, T1 is a text of several words, and REFUSAL is any
 // of the words fail, error, exist, not. Upper and lower case count the same.
 type gradedCase struct {
 	name          string
@@ -1900,11 +1900,11 @@ type gradedCase struct {
 
 // What several cases share.
 const (
-	oneGroup   = "1 in; 1: /create_group CS427; wait 1 CS427; "
-	twoGroups  = oneGroup + "2 in; 2: /create_group CS428; wait 2 CS428; "
-	fourGroups = twoGroups + "3 in; 3: /create_group CS429; wait 3 CS429; 4 in; 4: /create_group CS430; wait 4 CS430; 5 in; "
+	oneGroup   = "1 in; 1: /create_group CS427; 1 awaits CS427; "
+	twoGroups  = oneGroup + "2 in; 2: /create_group CS428; 2 awaits CS428; "
+	fourGroups = twoGroups + "3 in; 3: /create_group CS429; 3 awaits CS429; 4 in; 4: /create_group CS430; 4 awaits CS430; 5 in; "
 	joinFour   = ": /join_group CS427 & /join_group CS428 & /join_group CS429 & /join_group CS430"
-	groupOf4   = "wait 1 CS425; 2,3,4: /join_group CS425; "
+	groupOf4   = "1 awaits CS425; 2,3,4: /join_group CS425; "
 	toThree    = "1: /msg u2 T1 & /msg u3 T2 & /msg u4 T3"
 	fourTexts  = "2: /group_msg CS427 T1 & /group_msg CS427 T2 & /group_msg CS427 T3 & /group_msg CS427 T4"
 )
@@ -1919,12 +1919,12 @@ func assignment() []gradedCase {
 		{"05_broadcast_by_one", 1, "1..4 in; 1: /broadcast T1", "2,3,4 has T1"},
 		{"06_group_create", 1, "1 in; 1: /create_group IITK", "1 has creat"},
 		{"07_group_create_twice", 1, "1 in; 1: /create_group IITK & /create_group IITK", "1 has welcome REFUSAL"},
-		{"08_group_join", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425", "2 has join"},
+		{"08_group_join", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425", "2 has join"},
 		{"09_group_join_missing", 1, "1,2 in; 1: /create_group CS425; 2: /join_group CS888", "2 has welcome REFUSAL"},
-		{"10_group_msg", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; 1: /group_msg CS425 T1", "2 has T1"},
+		{"10_group_msg", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425; 2 awaits join; 1: /group_msg CS425 T1", "2 has T1"},
 		{"11_group_msg_missing", 1, "1,2 in; 1: /create_group CS425 & /group_msg CS888 T1", "1 has welcome REFUSAL"},
-		{"12_group_leave", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425 & /leave_group CS425", "2 has left"},
-		{"13_group_msg_after_leave", 1, "1,2 in; 1: /create_group CS425; wait 1 CS425; " +
+		{"12_group_leave", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425 & /leave_group CS425", "2 has left"},
+		{"13_group_msg_after_leave", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; " +
 			"2: /join_group CS425 & /leave_group CS425 & /group_msg CS425 T1", "2 has welcome REFUSAL"},
 		{"14_auth_exit_and_return", 1.5, "1,2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 in as 2; 1: /msg u2 T2", "4 has welcome T2"},
 		{"15_msg_to_three", 1.5, "1..4 in; " + toThree, "2 has welcome T1; 3 has welcome T2; 4 has welcome T3"},
@@ -1940,7 +1940,7 @@ func assignment() []gradedCase {
 			"2: /create_group CS427 & /create_group CS428; 3: /create_group CS429 & /create_group CS430",
 			"1 has welcome CS425 CS426; 2 has CS427 CS428; 3 has CS429 CS430"},
 		{"22_group_join_four", 1.5, "1..4 in; 2: /create_group CS427 & /create_group CS428; 3: /create_group CS429 & /create_group CS430; " +
-			"wait 2 CS428; wait 3 CS430; 1" + joinFour, "1 has welcome CS427 CS428 CS429 CS430"},
+			"2 awaits CS428; 3 awaits CS430; 1" + joinFour, "1 has welcome CS427 CS428 CS429 CS430"},
 		{"23_group_join_by_four", 1.5, oneGroup + "2..5 in; 2..5: /join_group CS427", "1..5 has welcome; 2..5 has CS427"},
 		{"24_group_msg_by_stranger", 1.5, oneGroup + "2..5 in; " + fourTexts, "1..5 has welcome; 1 has CS427; 1 lacks T1 T2 T3 T4"},
 		{"25_group_msg_by_member", 1.5, oneGroup + "2..5 in; 2: /join_group CS427; " + fourTexts, "1..5 has welcome; 1 has CS427 T1 T2 T3 T4"},
@@ -1962,24 +1962,26 @@ func assignment() []gradedCase {
 		{"33_mixed_broadcast_then_group", 2.5, "1..4 in; 1: /broadcast T1 & /create_group CS425; " + groupOf4 +
 			"2: /group_msg CS425 T2 & /leave_group CS425",
 			"1..4 has welcome; 1 has CS425; 2,3,4 has T1 join; 1,3,4 has T2; 2 has left"},
-		{"34_mixed_group_with_msg", 2.5, "1..4 in; 1: /create_group CS425; 2,3,4: /join_group CS425; wait 4 join; " + toThree +
+		{"34_mixed_group_with_msg", 2.5, "1..4 in; 1: /create_group CS425; 2,3,4: /join_group CS425; 4 awaits join; " + toThree +
 			"; 2: /group_msg CS425 T4 & /leave_group CS425",
 			"1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2,3,4 has join; 1,3,4 has T4; 2 has left"},
-		{"35_mixed_broadcast_with_wrong_join", 2.5, "1..4 in; 1: /create_group CS425; wait 1 CS425; 2: /broadcast T1; " +
+		{"35_mixed_broadcast_with_wrong_join", 2.5, "1..4 in; 1: /create_group CS425; 1 awaits CS425; 2: /broadcast T1; " +
 			"3: /join_group CS888; 2: /broadcast T2; 3: /join_group CS425; 2: /broadcast T3",
 			"1..4 has welcome; 1 has CS425; 1,3,4 has T1 T2 T3; 3 has join REFUSAL"},
 		thousandGroups(),
 		fiftyLeave(),
-		{"remark_no_second_login", 0, "1 in; wait 1 welcome; 2 in as 1", "1 has welcome; 2 lacks welcome"},
+		{"remark_no_second_login", 0, "1 in; 1 awaits welcome; 2 in as 1", "1 has welcome; 2 lacks welcome"},
 		{"remark_no_own_broadcast", 0, "1,2 in; 1: /broadcast T1", "2 has T1; 1 lacks T1"},
-		{"remark_no_own_group_msg", 0, "1,2 in; 1: /create_group CS425; wait 1 CS425; 2: /join_group CS425; wait 2 join; 1: /group_msg CS425 T1",
+		{"remark_no_own_group_msg", 0, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425; 2 awaits join; 1: /group_msg CS425 T1",
 			"2 has T1; 1 lacks T1"},
 	}
 }
 
 // thousandGroups returns the case in which two users create 1,000 groups each, and join each other's.
 func thousandGroups() gradedCase {
-	steps, joins, checks := "1..4 in; hurry", "; wait 1 CS_u1_999; wait 2 CS_u2_999", "1,2 has welcome; 1,2 lacks REFUSAL"
+	steps := "1..4 in; hurry"
+	joins := "; 1 awaits CS_u1_999; 2 awaits CS_u2_999"
+	checks := "1,2 has welcome; 1,2 lacks REFUSAL"
 	for _, i := range rand.New(rand.NewSource(1)).Perm(2000) { // in any order, but the same each time
 		steps += fmt.Sprintf("; %d: /create_group CS_u%d_%d", 1+i%2, 1+i%2, i/2)
 	}
@@ -1992,24 +1994,13 @@ func thousandGroups() gradedCase {
 
 // fiftyLeave returns the case in which 50 users leave while 50 others log in.
 func fiftyLeave() gradedCase {
-	steps, waits, chain, checks := "1..50 in; 51..100 opens", "", "", "52 has T52"
-	for i := 51; i <= 100; i++ {
-		steps += fmt.Sprintf("; %d: u%d", i, i)
-		waits += fmt.Sprintf("; wait %d welcome", i)
-		if i > 51 {
-			chain += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
-			checks += fmt.Sprintf("; %d has T%d", i, i)
-		}
+	hurried := expand("1..50: /exit; 51..100: p#")
+	rand.New(rand.NewSource(1)).Shuffle(100, func(i, j int) { hurried[i], hurried[j] = hurried[j], hurried[i] })
+	steps := "1..50 in; 51..100 opens; 51..100: u#; hurry; " + strings.Join(hurried, "; ") + "; 51..100 awaits welcome"
+	for i := 52; i <= 100; i++ {
+		steps += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
 	}
-	steps += "; hurry"
-	for _, i := range rand.New(rand.NewSource(1)).Perm(100) {
-		if i < 50 {
-			steps += fmt.Sprintf("; %d: /exit", 1+i)
-		} else {
-			steps += fmt.Sprintf("; %d: p%d", 1+i, 1+i)
-		}
-	}
-	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps + waits + chain, checks}
+	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps, "52..100 has T#"}
 }
 
 // expand makes "2 in; 3 in" of "2,3 in", "1: a; 1: b" of "1: a & b", and "1 has x; 1 has y" of "1 has x y".
@@ -2027,7 +2018,7 @@ func expand(text string) (steps []string) {
 		}
 		for _, name := range each(number) {
 			for _, part := range parts {
-				steps = append(steps, name+who[len(number):]+" "+part)
+				steps = append(steps, name+who[len(number):]+" "+strings.ReplaceAll(part, "#", name))
 			}
 		}
 	}
@@ -2177,7 +2168,8 @@ func (p *performance) play(c gradedCase) (problem string) {
 		}
 		who, what, _ := strings.Cut(step, " ")
 		name, typing := strings.CutSuffix(who, ":")
-		if pause == stepPause && before != nil && p.terminals[name] != before { // another terminal is next: this one has sent
+		wanted, waiting := strings.CutPrefix(what, "awaits ")
+		if pause == stepPause && before != nil && p.terminals[name] != before { // before it goes on, the last one has sent
 			p.waitFor(time.Second, time.Second, func() bool { return len(before.queue) == 0 })
 		}
 		if p.leisure && pause == stepPause {
@@ -2187,9 +2179,9 @@ func (p *performance) play(c gradedCase) (problem string) {
 		switch {
 		case who == "hurry":
 			pause = shortPause
-		case who == "wait":
-			wanted := []string{p.words(strings.Replace(what, " ", " has ", 1))}
-			p.waitFor(2*time.Second, silence, func() bool { return len(p.failing(wanted)) == 0 })
+		case waiting:
+			check := []string{name + " has " + p.words(wanted)}
+			p.waitFor(2*time.Second, silence, func() bool { return len(p.failing(check)) == 0 })
 		case typing:
 			p.typeLine(name, what)
 		default:
