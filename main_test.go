@@ -153,6 +153,7 @@ func TestMain(m *testing.M) {
 		keep(os.Args[1], os.Args[2], os.Args[3])
 	default:
 		flag.Set("test.parallel", "24") // -parallel on the command line comes later and wins
+		os.Args[0], _ = os.Executable() // an absolute path, because it is started in other folders
 		os.Exit(m.Run())
 	}
 }
