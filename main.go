@@ -95,8 +95,8 @@ type command struct {
 	ends bool // the session ends after this command
 }
 
-// newServer returns a server that is ready to serve. To add a command, add a row to this table and
-// a function to the last section.
+// newServer returns a server that is ready to serve. To add a command, add a row to this table, a
+// function to the last section, and a line to the top of this file.
 func newServer(passwords map[string]string, logger *log.Logger) *server {
 	s := &server{
 		passwords: passwords, log: logger,
