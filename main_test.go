@@ -1019,8 +1019,17 @@ func TestLogin(t *testing.T) {
 			bob >> rty456\n
 			bob < Welcome to the chat server!
 			alice < bob has joined the chat.`},
+		{"a pause before the password line", `
+			server passwordPause 2s
+			alice login al
+			alice >> i
+			alice pauses 100ms
+			alice >> ce\n
+			alice pauses 2200ms
+			alice >> password123\n
+			alice < Welcome to the chat server!`},
 		{"wrong", rejected(`alice\n password124\n`, `carol\n password123\n`, `alice\nqwerty456\n`, `alice\npassword123\x20\n`,
-			`ALICE\npassword123\n`, `alice\n\n`, `alice\n \x20\n`, `\n\n`, `\npassword123\n`, `{x*10000}\n y\n`,
+			`ALICE\npassword123\n`, `alice\nPASSWORD123\n`, `alice\n\n`, `alice\n \x20\n`, `\n\n`, `\npassword123\n`, `{x*10000}\n y\n`,
 			`alice password124`, `carol password123`, `alice {x*3000}`)},
 		{"wrong, and no more will come", `
 			x login alice\n
