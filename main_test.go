@@ -275,12 +275,14 @@ func (p *program) ended() int {
 // \u2028 mean what they mean in Go (\x7c is a |), and {x*1025} is x, 1,025 times.
 //
 // A user who is in must hear each line that comes, in order: whatever comes uninvited is found at the
-// next row that waits for a line. A user can come in again after END. A line that is heard must not
-// have the words fail, error, exist and not, unless it is a refusal or comes from another user.
+// next row that waits for a line. A line must not have the letters fail, error, exist or not in it,
+// unless it is a refusal or comes from another user. A user is not in any more after END, gone and
+// the rows from floods on; rows must say who hears that she has left. She can come in again.
 //
 // Nobody can wait for a line that must not come. So at the end of a conversation everybody who is
-// in writes to himself, and must hear that next. This is called a fence. It proves that nothing
-// else was on its way, because the server queues all that a command sends before it answers.
+// in writes to himself by /msg, and must hear that and the usual reply next. This is called a fence.
+// It proves that nothing else was on its way, because the server queues all that a command sends
+// before it answers.
 
 // conversations are a table of tests: name and rows.
 type conversations [][2]string
