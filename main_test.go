@@ -1141,7 +1141,7 @@ func TestEnd(t *testing.T) {
 // that takes as long as u0, who does not read, is waited for.
 func TestLeaving(t *testing.T) {
 	conversations{{"with a stuck client", `
-		server slowTimeout 2s
+		server slowTimeout 4s
 		alice,bob,u0 in
 		u0 stuck
 		alice > /quit -> Goodbye!
@@ -1365,7 +1365,7 @@ func TestFullQueues(t *testing.T) {
 	})
 	t.Run("one is always full and moves on", func(t *testing.T) {
 		t.Parallel()
-		const slow = time.Second
+		const slow = 2 * time.Second
 		s, list := queued(t, slow, 2)
 		stuck, busy := list[0], list[1]
 		stop := make(chan struct{})
@@ -1375,7 +1375,7 @@ func TestFullQueues(t *testing.T) {
 		}()
 		go func() { // and its writer takes a line from time to time
 			defer close(busy.done)
-			for tick := time.Tick(slow / 10); ; {
+			for tick := time.Tick(slow / 20); ; {
 				select {
 				case <-stop:
 					return
