@@ -1309,6 +1309,14 @@ func TestStuck(t *testing.T) {
 			alice > /leave_group new
 			alice until You left the group new.
 			alice,bob,charlie,david gone`},
+		{"nobody writes to it any more", `
+			server slowTimeout 500ms
+			u0,alice in
+			u0 deaf
+			alice >> {/msg u0 ` + kilo + `\n*100}
+			alice << {Message sent to u0.\n*100}
+			alice < u0 has left the chat.
+			log has WARN u0 from .* dropped`},
 		{"asks and never reads", `
 			server slowTimeout 500ms
 			bob,alice in
@@ -1554,12 +1562,12 @@ func TestConversations(t *testing.T) {
 			bob < [alice]: there?`},
 		{"nobody can forge a line", `
 			alice,bob in
-			alice > /msg bob x\x1b[2J\x07\r\u0085y -> Message sent to bob.
-			bob < [alice]: x\ufffd[2J\ufffd\ufffd\ufffdy
+			alice > /msg bob x\x1b[2J\x07\r\x7f\u0085y -> Message sent to bob.
+			bob < [alice]: x\ufffd[2J\ufffd\ufffd\ufffd\ufffdy
 			alice > /broadcast \xff\xfez -> Message sent to 1 user.
 			bob < [alice][Broadcast]: \ufffd\ufffdz
-			alice > /msg bob a\u2028b\u2029c\u202ed\u2066e\u061cf\u200eg -> Message sent to bob.
-			bob < [alice]: a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg
+			alice > /msg bob a\u2028b\u2029c\u202ed\u2066e\u061cf\u200eg\u200fh -> Message sent to bob.
+			bob < [alice]: a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg\ufffdh
 			alice > /msg bob \u200b\ufeff\u00a0👩\u200d🔬 -> Message sent to bob.
 			bob < [alice]: \u200b\ufeff\u00a0👩\u200d🔬
 			alice > /msg b\x00b x -> Error: b\ufffdb is not online. Who is: /users`},
