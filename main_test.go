@@ -458,11 +458,12 @@ func (p *peer) misbehaves(verb, text string) {
 		p.conn.SetReadBuffer(4 << 10)
 		inside := p.serverSide(p.name)
 		inside.conn.SetWriteBuffer(4 << 10)
-		for full := verb == "deaf"; !full; {
+		for full := 0; full < 4 && verb == "stuck"; {
 			select {
 			case inside.queue <- kilo + "\n":
-			case <-time.After(200 * time.Millisecond): // nothing else tells that the writer is stuck
-				full = true
+				full = 0
+			case <-time.After(100 * time.Millisecond): // nothing else tells that the writer is stuck
+				full++
 			}
 		}
 	default:
@@ -2061,6 +2062,7 @@ type performance struct {
 	leisure   bool
 	server    *process // nil if the grader has not started it
 	started   bool     // the server has said something to the first client
+	busy      bool     // the machine is, see rest
 	typed     time.Time
 	terminals map[string]*terminal
 }
@@ -2203,7 +2205,7 @@ func (p *performance) play(c gradedCase) (problem string) {
 		if p.leisure && pause == stepPause {
 			p.waitFor(time.Second, 50*time.Millisecond, nil)
 		}
-		rest(pause)
+		p.rest(pause)
 		switch {
 		case who == "hurry":
 			pause = shortPause
@@ -2234,15 +2236,16 @@ func (p *performance) play(c gradedCase) (problem string) {
 	return p.judge(c.checks)
 }
 
-// rest makes the driver as slow as the course's. On a busy machine, sleeping takes longer, and the server is slower,
-// too. So the driver rests again until it has slept as long as it wanted to.
-func rest(pause time.Duration) {
-	for range 20 {
-		began := time.Now()
-		time.Sleep(pause) // not in order to wait
-		if time.Since(began) < pause+2*time.Millisecond {
-			return
-		}
+// rest makes the driver as slow as the course's. If it sleeps twice as long as it wanted to, this machine is busy, and
+// the server is slowed down, too. From then on the driver also rests until nothing has come for a while.
+func (p *performance) rest(pause time.Duration) {
+	began := time.Now()
+	time.Sleep(pause) // not in order to wait
+	if time.Since(began) > 2*stepPause {
+		p.busy = true
+	}
+	if p.busy && pause == stepPause {
+		p.waitFor(time.Second, 10*stepPause, nil)
 	}
 }
 
