@@ -2248,7 +2248,7 @@ func (p *performance) rest(pause time.Duration) {
 		p.busy = true
 	}
 	if p.busy && pause == stepPause {
-		p.waitFor(time.Second, 25*stepPause, nil)
+		p.waitFor(time.Second, 100*time.Millisecond, nil)
 	}
 }
 
