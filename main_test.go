@@ -269,7 +269,7 @@ func (p *program) ended() int {
 //	x deaf                       stops reading; the buffers between it and the server are small
 //	x stuck                      is deaf, and its queue in the server is full
 //	x dead                       the server has closed its side, too: nothing can be sent any more
-//	x refused                    cannot connect
+//	x refused                    cannot connect (other tests must not run: the port may be theirs by now)
 //
 // A row may begin with several names, as in "alice,bob" or "u0..u9". In a text, \t, \n, \x1b and
 // \u2028 mean what they mean in Go (\x7c is a |), and {x*1025} is x, 1,025 times.
@@ -752,7 +752,6 @@ func TestStopping(t *testing.T) {
 			if status := p.ended(); status != 0 {
 				t.Errorf("exit status %d, want 0", status)
 			}
-			newTalk(t, p.running, lines).play("x refused")
 		})
 	}
 }
@@ -812,7 +811,6 @@ func TestStoppingInside(t *testing.T) {
 			alice in
 			late login bob\n
 			server stops
-			x refused
 			alice < Server is shutting down. | END
 			late >> qwerty456\n
 			late < Authentication failed: the server is shutting down. | END`},
@@ -1709,7 +1707,8 @@ func TestAtOnce(t *testing.T) {
 }
 
 // In a storm of logins, groups, resets and goodbyes, alice hears each user join and leave in turn. After
-// it, nothing is left. This test is not parallel, because it counts what the process has open.
+// it, nothing is left, and when the server stops, nobody can connect. This test is not parallel, because
+// it counts what the process has open.
 func TestLives(t *testing.T) {
 	c := converse(t, lines, "alice in")
 	alice := c.peers["alice"]
@@ -1752,6 +1751,9 @@ func TestLives(t *testing.T) {
 	c.until(func() bool {
 		return runtime.NumGoroutine() <= goroutines && open() <= descriptors
 	})
+	c.play(`
+		server stops
+		x refused`)
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	if len(c.groups)+len(c.online)+len(c.taken) != 0 {
