@@ -1401,6 +1401,7 @@ func TestFullQueues(t *testing.T) {
 // A slow connection reads half a megabyte in a second. A write may take two seconds here.
 type slow struct{ net.Conn }
 
+// Read waits, and then reads.
 func (s slow) Read(b []byte) (int, error) {
 	time.Sleep(100 * time.Millisecond) // not in order to wait: this is what makes it slow
 	return s.Conn.Read(b)
