@@ -1881,10 +1881,11 @@ func FuzzCommand(f *testing.F) {
 // TESTING.md tells how to use the flags.
 //
 // The marks come from playing each case as the course did: a driver types lines into terminals, one
-// every few milliseconds, whether or not anything was answered. The client in each terminal sends
-// every line at once, without a newline. A case that fails is played once more at leisure: the driver
-// waits for each answer. A server that passes only then is right, but takes all that one read brings
-// for one message.
+// every few milliseconds. The client in each terminal sends every line at once, without a newline.
+// Before the driver goes on to another terminal, it waits a moment for an answer. In one terminal it
+// types on without waiting. A case that fails is played once more at leisure: then the driver waits
+// after each line. A server that passes only then is right, but takes all that one read brings for
+// one message.
 
 var (
 	gradeAddr   = flag.String("addr", "", "TestAssignment: grade the server that runs at this `address`")
@@ -1896,25 +1897,22 @@ var (
 
 // How long the grader waits.
 const (
-	stepPause  = 6 * time.Millisecond   // between two steps of the driver
-	shortPause = time.Millisecond       // the same in the two stress cases
-	startTime  = 10 * time.Second       // for a server to accept its first client
+	stepPause  = 10 * time.Millisecond  // between two steps of the driver
+	hurryPause = time.Millisecond       // the same in the stress cases
+	startTime  = 10 * time.Second       // for a server to accept its first client, and to say something
+	answerTime = 250 * time.Millisecond // for the answer to a line, and for what should not come
 	silence    = 2 * time.Second        // when nothing has come for so long, nothing more is waited for
-	answerTime = 250 * time.Millisecond // at leisure, for the answer to a line
-	hush       = 300 * time.Millisecond // for what should not come, when all that should come is there
-	caseTime   = time.Minute            // for the steps of a case, and for what must come after them
+	caseTime   = time.Minute            // for all of a case
 	portTime   = 70 * time.Second       // for the port of a server that has ended to be free again
 )
 
 // A gradedCase is one case: its steps and its checks, divided by semicolons. The steps:
 //
-//	1 in            terminal 1 starts a client and types name and password of the first user
-//	4 in as 2       the same, but with the second user's name and password
-//	2 in wrong      the same, but with a wrong password
+//	1 in            terminal 1 starts a client, and name and password of the first user are typed
 //	5 opens         terminal 5 starts a client; nothing is typed
 //	1: /users       the line is typed into terminal 1; "1: a & b" types two lines
 //	1 awaits CS425  the driver waits until terminal 1 has shown CS425, or nothing more comes
-//	hurry           from here on, steps follow faster
+//	all hurry       from here on, steps follow faster, and without waiting for an answer
 //
 // and the checks:
 //
@@ -1922,8 +1920,9 @@ const (
 //	1 lacks T1      terminal 1 has not
 //	5 counts 2 left terminal 5 shows two lines with "left"
 //
-// A # is the number of the terminal. u1 and p1 are name and password of the first user, T1 is a text of several words, and REFUSAL is any
-// of the words fail, error, exist, not. Upper and lower case count the same.
+// A # is the number of the terminal. u1 and p1 are name and password of the first user, T1 is a text
+// of several words, and REFUSAL is any of the words fail, error, exist, not. Upper and lower case
+// count the same.
 type gradedCase struct {
 	name          string
 	marks         float64 // none: it is a remark, which the assignment implies but the course did not check
@@ -1945,7 +1944,7 @@ const (
 func assignment() []gradedCase {
 	return []gradedCase{
 		{"01_auth_valid_login", 1, "1 in", "1 has Welcome"},
-		{"02_auth_wrong_login", 1, "1 in wrong", "1 has failed"},
+		{"02_auth_wrong_login", 1, "1 opens; 1: u1 & wrong", "1 has failed"},
 		{"03_msg_to_user_offline", 1, "1 in; 1: /msg u9 T1", "1 has no"},
 		{"04_msg_to_user_online", 1, "1,2 in; 1: /msg u2 T1", "2 has T1"},
 		{"05_broadcast_by_one", 1, "1..4 in; 1: /broadcast T1", "2,3,4 has T1"},
@@ -1958,7 +1957,7 @@ func assignment() []gradedCase {
 		{"12_group_leave", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425 & /leave_group CS425", "2 has left"},
 		{"13_group_msg_after_leave", 1, "1,2 in; 1: /create_group CS425; 1 awaits CS425; " +
 			"2: /join_group CS425 & /leave_group CS425 & /group_msg CS425 T1", "2 has welcome REFUSAL"},
-		{"14_auth_exit_and_return", 1.5, "1,2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 in as 2; 1: /msg u2 T2", "4 has welcome T2"},
+		{"14_auth_exit_and_return", 1.5, "1,2 in; 1: /msg u2 T1; 2: /exit; 3 in; 4 opens; 4: u2 & p2; 1: /msg u2 T2", "4 has welcome T2"},
 		{"15_msg_to_three", 1.5, "1..4 in; " + toThree, "2 has welcome T1; 3 has welcome T2; 4 has welcome T3"},
 		{"16_msg_chain", 1.5, "1..4 in; 1: /msg u2 T1; 2: /msg u3 T2; 3: /msg u4 T3; 4: /msg u1 T4",
 			"1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
@@ -2002,7 +2001,7 @@ func assignment() []gradedCase {
 			"1..4 has welcome; 1 has CS425; 1,3,4 has T1 T2 T3; 3 has join REFUSAL"},
 		thousandGroups(),
 		fiftyLeave(),
-		{"remark_no_second_login", 0, "1 in; 1 awaits welcome; 2 in as 1", "1 has welcome; 2 lacks welcome"},
+		{"remark_no_second_login", 0, "1 in; 1 awaits welcome; 2 opens; 2: u1 & p1", "1 has welcome; 2 lacks welcome"},
 		{"remark_no_own_broadcast", 0, "1,2 in; 1: /broadcast T1", "2 has T1; 1 lacks T1"},
 		{"remark_no_own_group_msg", 0, "1,2 in; 1: /create_group CS425; 1 awaits CS425; 2: /join_group CS425; 2 awaits join; 1: /group_msg CS425 T1",
 			"2 has T1; 1 lacks T1"},
@@ -2011,46 +2010,61 @@ func assignment() []gradedCase {
 
 // thousandGroups returns the case in which two users create 1,000 groups each, and join each other's.
 func thousandGroups() gradedCase {
-	steps := "1..4 in; hurry"
-	joins := "; 1 awaits CS_u1_999; 2 awaits CS_u2_999"
-	checks := "1,2 has welcome; 1,2 lacks REFUSAL"
+	steps, joins, checks := "1..4 in; all hurry", "", "1,2 has welcome"
+	last := map[int]string{}                                   // the group that each of the two creates last
 	for _, i := range rand.New(rand.NewSource(1)).Perm(2000) { // in any order, but the same each time
-		steps += fmt.Sprintf("; %d: /create_group CS_u%d_%d", 1+i%2, 1+i%2, i/2)
+		user := 1 + i%2
+		last[user] = fmt.Sprintf("CS_u%d_%d", user, i/2)
+		steps += fmt.Sprintf("; %d: /create_group %s", user, last[user])
 	}
 	for k := range 1000 {
 		joins += fmt.Sprintf("; 1: /join_group CS_u2_%d; 2: /join_group CS_u1_%d", k, k)
 		checks += fmt.Sprintf("; 1 has CS_u2_%d; 2 has CS_u1_%d", k, k)
 	}
-	return gradedCase{"36_stress_1000_groups_each", 4.5, steps + joins, checks}
+	steps += "; 1 awaits " + last[1] + "; 2 awaits " + last[2] + joins
+	return gradedCase{"36_stress_1000_groups_each", 4.5, steps, checks + "; 1,2 lacks REFUSAL"}
 }
 
 // fiftyLeave returns the case in which 50 users leave while 50 others log in.
 func fiftyLeave() gradedCase {
-	hurried := expand("1..50: /exit; 51..100: p#")
-	rand.New(rand.NewSource(1)).Shuffle(100, func(i, j int) { hurried[i], hurried[j] = hurried[j], hurried[i] })
-	steps := "1..50 in; 51..100 opens; 51..100: u#; hurry; " + strings.Join(hurried, "; ") + "; 51..100 awaits welcome"
+	steps := "1..50 in; 51..100 opens; 51..100: u#; all hurry"
+	for _, i := range rand.New(rand.NewSource(1)).Perm(100) {
+		if i < 50 {
+			steps += fmt.Sprintf("; %d: /exit", i+1)
+		} else {
+			steps += fmt.Sprintf("; %d: p#", i+1)
+		}
+	}
+	steps += "; 51..100 awaits welcome"
 	for i := 52; i <= 100; i++ {
 		steps += fmt.Sprintf("; %d: /msg u%d T%d", i-1, i, i)
 	}
 	return gradedCase{"37_stress_50_leave_50_come", 4.5, steps, "52..100 has T#"}
 }
 
-// expand makes "2 in; 3 in" of "2,3 in", "1: a; 1: b" of "1: a & b", and "1 has x; 1 has y" of "1 has x y".
-func expand(text string) (steps []string) {
-	for _, step := range strings.Split(text, "; ") {
-		who, what, _ := strings.Cut(step, " ")
-		number := strings.TrimSuffix(who, ":")
-		verb, words, _ := strings.Cut(what, " ")
-		parts := strings.Split(what, " & ")
-		if verb == "has" || verb == "lacks" {
-			parts = nil
-			for _, word := range strings.Fields(words) {
-				parts = append(parts, verb+" "+word)
-			}
+// A step is one step or one check, of one terminal.
+type step struct{ terminal, verb, text string }
+
+// expand takes steps or checks apart: "2,3: a & b" are four steps, "1 has x y" are two checks.
+func expand(text string) (steps []step) {
+	for _, part := range strings.Split(text, "; ") {
+		names, what, _ := strings.Cut(part, " ")
+		verb, rest, _ := strings.Cut(what, " ")
+		texts := []string{rest}
+		names, typed := strings.CutSuffix(names, ":")
+		switch {
+		case typed:
+			verb, texts = "types", strings.Split(what, " & ")
+		case verb == "has", verb == "lacks":
+			texts = strings.Fields(rest)
 		}
-		for _, name := range each(number) {
-			for _, part := range parts {
-				steps = append(steps, name+who[len(number):]+" "+strings.ReplaceAll(part, "#", name))
+		for _, name := range each(names) {
+			if verb == "in" {
+				steps = append(steps, expand(name+" opens; "+name+": u# & p#")...)
+				continue
+			}
+			for _, text := range texts {
+				steps = append(steps, step{name, verb, strings.ReplaceAll(text, "#", name)})
 			}
 		}
 	}
@@ -2063,70 +2077,158 @@ type performance struct {
 	users     [][2]string // name and password of user 1, 2, ...
 	suffix    string      // of the groups' names, if the server knows groups of earlier cases
 	leisure   bool
-	server    *process // nil if the grader has not started it
-	started   bool     // the server has said something to the first client
-	busy      bool     // the machine is, see rest
-	typed     time.Time
+	server    *process  // nil if the grader has not started it
+	late      time.Time // when it has taken too long
+	started   bool      // the server has said something to the first client
 	terminals map[string]*terminal
 }
 
-// A terminal is a client that behaves as the course's does. What is typed waits in a queue.
+// A terminal is a client that behaves as the course's does, and what it has shown.
 type terminal struct {
 	output
-	conn  *net.TCPConn
-	queue chan string
+	conn   *net.TCPConn
+	queue  chan string // what was typed
+	typed  int         // lines; only the driver uses it
+	sent   int         // lines; like sentAt, guarded by the mutex of output
+	sentAt time.Time
 }
 
-// waitFor waits until ok. It gives up after the limit, and sooner if nothing is typed and nothing comes for a while.
-// With nil for ok, it waits for just that.
-func (p *performance) waitFor(limit, quiet time.Duration, ok func() bool) bool {
-	for late := time.Now().Add(limit); ok == nil || !ok(); time.Sleep(time.Millisecond) {
-		last := p.typed
+// play plays a case and returns what is wrong, or an empty string.
+func (p *performance) play(c gradedCase) (problem string) {
+	p.terminals, p.late = map[string]*terminal{}, time.Now().Add(startTime)
+	defer p.end()
+	pause, before := stepPause, (*terminal)(nil)
+	for _, s := range expand(c.steps) {
+		t := p.terminals[s.terminal]
+		if p.leisure || (t != before && pause == stepPause) {
+			p.waitFor(answerTime, before.answered)
+		}
+		time.Sleep(pause) // not in order to wait: nobody types faster
+		switch s.verb {
+		case "hurry":
+			pause = hurryPause
+		case "opens":
+			if err := p.open(s.terminal); err != nil {
+				return err.Error()
+			}
+		case "types":
+			t.typed++
+			t.queue <- p.words(s.text)
+		case "awaits":
+			p.waitFor(silence, func() bool { return p.holds(step{s.terminal, "has", s.text}) })
+		}
+		before = p.terminals[s.terminal]
+		if time.Now().After(p.late) {
+			return "the case took more than " + caseTime.String()
+		}
+	}
+	for _, check := range expand(c.checks) {
+		if check.verb != "has" {
+			p.waitFor(answerTime, never) // for what should not come
+		}
+		if !p.waitFor(silence, func() bool { return p.holds(check) }) {
+			return fmt.Sprintf("terminal %s %s %s: not so. It shows:\n%s", check.terminal, check.verb,
+				p.words(check.text), lastLines(p.terminals[check.terminal].String()))
+		}
+	}
+	return ""
+}
+
+// waitFor waits until ok. It gives up when nothing has come for a while, and when the case has taken too long.
+func (p *performance) waitFor(quiet time.Duration, ok func() bool) bool {
+	last := time.Now()
+	for !ok() {
 		for _, t := range p.terminals {
 			if _, came := t.read(); came.After(last) {
 				last = came
 			}
 		}
-		if time.Now().After(late) || time.Since(last) > quiet {
+		if time.Since(last) > quiet || time.Now().After(p.late) {
 			return false
 		}
+		time.Sleep(time.Millisecond)
 	}
 	return true
 }
 
-// connected is what the course's client prints first.
-const connected = "Connected to the server.\n"
+// never is what nobody waits for.
+func never() bool { return false }
 
-// open starts the client of a terminal. The first one of a case waits until the server says something.
-func (p *performance) open(name string) error {
-	t := &terminal{queue: make(chan string, 3000)}
-	first, late := len(p.terminals) == 0, time.Now().Add(startTime)
-	for t.conn == nil {
-		conn, err := net.DialTimeout("tcp", p.addr, startTime)
-		ended := p.server != nil && p.server.hasEnded()
-		switch {
-		case err == nil:
-			t.conn = conn.(*net.TCPConn)
-		case !first || ended || time.Now().After(late):
-			return fmt.Errorf("terminal %s cannot connect: %v", name, err)
-		default:
-			time.Sleep(5 * time.Millisecond)
-		}
+// holds reports whether a check holds now.
+func (p *performance) holds(check step) bool {
+	shown, wanted := strings.ToLower(p.terminals[check.terminal].String()), strings.ToLower(p.words(check.text))
+	switch {
+	case check.verb == "counts":
+		number, word, _ := strings.Cut(wanted, " ")
+		lines := regexp.MustCompile(".*"+word+".*").FindAllString(shown, -1)
+		return strconv.Itoa(len(lines)) == number
+	case check.text == "REFUSAL":
+		return refusal.MatchString(shown) == (check.verb == "has")
 	}
+	return strings.Contains(shown, wanted) == (check.verb == "has")
+}
+
+var placeholder = regexp.MustCompile(`\b([upT]\d+|CS\w+|IITK)\b`)
+
+// words puts names, passwords, texts and groups in the place of u1, p1, T1 and CS425.
+func (p *performance) words(line string) string {
+	return placeholder.ReplaceAllStringFunc(line, func(word string) string {
+		number, _ := strconv.Atoi(word[1:])
+		switch word[0] {
+		case 'u':
+			return p.users[(number-1)%len(p.users)][0]
+		case 'p':
+			return p.users[(number-1)%len(p.users)][1]
+		case 'T':
+			return fmt.Sprintf("my message, number %d: it costs £%d,00 (or more)!", number, number)
+		}
+		return word + p.suffix
+	})
+}
+
+// lastLines returns the last lines of a text, indented.
+func lastLines(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return "        " + strings.Join(lines[max(0, len(lines)-20):], "\n        ")
+}
+
+// open starts the client of a terminal. The first one of a case tries until the server accepts it, and
+// waits until the server says something.
+func (p *performance) open(name string) error {
+	first := len(p.terminals) == 0
+	conn, err := net.DialTimeout("tcp", p.addr, startTime)
+	for err != nil && first && time.Now().Before(p.late) && (p.server == nil || !p.server.hasEnded()) {
+		time.Sleep(5 * time.Millisecond)
+		conn, err = net.DialTimeout("tcp", p.addr, startTime)
+	}
+	if err != nil {
+		return fmt.Errorf("terminal %s cannot connect: %v", name, err)
+	}
+	t := &terminal{conn: conn.(*net.TCPConn), queue: make(chan string, 3000)}
 	t.conn.SetNoDelay(false) // as the course's client: lines may go out glued together
-	t.Write([]byte(connected))
-	p.typed = time.Now()
 	p.terminals[name] = t
 	go t.run() // ends with the connection
-	if first && !p.waitFor(startTime, startTime, func() bool { return t.String() != connected }) {
-		return fmt.Errorf("the server says nothing for %v", startTime)
+	if first {
+		p.late = time.Now().Add(caseTime)
+		p.started = p.waitFor(startTime, func() bool { return t.String() != "" })
+		if !p.started {
+			return fmt.Errorf("the server says nothing for %v", startTime)
+		}
 	}
-	p.started = true
 	return nil
 }
 
+// end ends all clients, by a reset, so that no connection of the server's waits in TIME_WAIT.
+func (p *performance) end() {
+	for _, t := range p.terminals {
+		t.conn.SetLinger(0)
+		t.conn.Close()
+		t.queue <- "" // the client may wait for a line
+	}
+}
+
 // run is the course's client: two prompts and a verdict, of one read each, and then two loops. Only /exit
-// closes the connection here. All others are reset at the end of the case.
+// closes the connection here.
 func (t *terminal) run() {
 	for range 2 {
 		if !t.receive() || !t.sendNext() {
@@ -2158,6 +2260,9 @@ func (t *terminal) receive() bool {
 // sendNext sends the next line that was typed, and reports whether the client goes on.
 func (t *terminal) sendNext() bool {
 	line := <-t.queue
+	t.mu.Lock()
+	t.sent, t.sentAt = t.sent+1, time.Now()
+	t.mu.Unlock()
 	if raw, err := t.conn.SyscallConn(); err == nil && line == "/exit" && runtime.GOOS == "linux" {
 		// TCP_CORK lets the line and the end of the connection go out together. Otherwise a quick server may
 		// close the connection first, and its port is blocked for a minute.
@@ -2167,163 +2272,14 @@ func (t *terminal) sendNext() bool {
 	return err == nil && line != "/exit" && line != ""
 }
 
-var placeholder = regexp.MustCompile(`\b([upT]\d+|CS\w+|IITK)\b`)
-
-// words puts names, passwords, texts and groups in the place of u1, p1, T1 and CS425.
-func (p *performance) words(line string) string {
-	return placeholder.ReplaceAllStringFunc(line, func(word string) string {
-		number, _ := strconv.Atoi(word[1:])
-		switch word[0] {
-		case 'u', 'p':
-			return p.users[(number-1)%len(p.users)][strings.Index("up", word[:1])]
-		case 'T':
-			return fmt.Sprintf("my message, number %d: it costs £%d,00 (or more)!", number, number)
-		}
-		return word + p.suffix
-	})
-}
-
-// play plays a case and returns what was missing in the end, or an empty string.
-func (p *performance) play(c gradedCase) (problem string) {
-	p.terminals = map[string]*terminal{}
-	defer func() {
-		for _, t := range p.terminals {
-			t.conn.SetLinger(0) // a reset, so that no connection of the server's waits in TIME_WAIT
-			t.conn.Close()
-			t.queue <- "" // ends its client
-		}
-	}()
-	pause, late := stepPause, time.Now().Add(caseTime)
-	for range 5 { // finds out whether the machine is busy
-		p.rest(pause)
+// answered reports whether all that was typed was sent, and something came after it. No terminal has nothing to wait for.
+func (t *terminal) answered() bool {
+	if t == nil {
+		return true
 	}
-	var before *terminal
-	for _, step := range expand(c.steps) {
-		if time.Now().After(late) {
-			return "the case took more than " + caseTime.String()
-		}
-		who, what, _ := strings.Cut(step, " ")
-		name, typing := strings.CutSuffix(who, ":")
-		wanted, waiting := strings.CutPrefix(what, "awaits ")
-		if pause == stepPause && before != nil && p.terminals[name] != before { // before it goes on, the last one has sent
-			p.waitFor(time.Second, time.Second, func() bool { return len(before.queue) == 0 })
-		}
-		if p.leisure && pause == stepPause {
-			p.waitFor(time.Second, 50*time.Millisecond, nil)
-		}
-		p.rest(pause)
-		switch {
-		case who == "hurry":
-			pause = shortPause
-		case waiting:
-			check := []string{name + " has " + p.words(wanted)}
-			p.waitFor(2*time.Second, silence, func() bool { return len(p.failing(check)) == 0 })
-		case typing:
-			p.typeLine(name, what)
-		default:
-			number, other := strings.CutPrefix(what, "in as ")
-			if !other {
-				number = name
-			}
-			if err := p.open(name); err != nil {
-				return err.Error()
-			}
-			password := "p" + number
-			if what == "in wrong" {
-				password = "wrong"
-			}
-			if what != "opens" {
-				p.typeLine(name, "u"+number)
-				p.typeLine(name, password)
-			}
-		}
-		before = cmp.Or(p.terminals[name], before)
-	}
-	return p.judge(c.checks)
-}
-
-// rest makes the driver as slow as the course's. If it sleeps twice as long as it wanted to, this machine is busy, and
-// the server is slowed down, too. From then on the driver also rests until nothing has come for a while.
-func (p *performance) rest(pause time.Duration) {
-	began := time.Now()
-	time.Sleep(pause) // not in order to wait
-	if time.Since(began) > 2*stepPause {
-		p.busy = true
-	}
-	if p.busy && pause == stepPause && len(p.terminals) < 10 { // the case with 100 terminals has steps enough
-		p.waitFor(time.Second, 100*time.Millisecond, nil)
-	}
-}
-
-// typeLine types a line into a terminal and, at leisure, waits for an answer. Not every server answers.
-func (p *performance) typeLine(name, line string) {
-	t := p.terminals[name]
-	before := len(t.String())
-	p.typed = time.Now()
-	t.queue <- p.words(line)
-	if p.leisure {
-		p.waitFor(answerTime, answerTime, func() bool { return len(t.String()) > before })
-	}
-}
-
-// failing returns those of the checks that do not hold now.
-func (p *performance) failing(checks []string) (failing []string) {
-	shown := map[string]string{}
-	for name, t := range p.terminals {
-		shown[name] = strings.ToLower(t.String())
-	}
-	for _, check := range checks {
-		name, rest, _ := strings.Cut(check, " ")
-		verb, word, _ := strings.Cut(rest, " ")
-		word = strings.ToLower(word)
-		holds := strings.Contains(shown[name], word) == (verb == "has")
-		switch {
-		case word == "refusal":
-			holds = refusal.MatchString(shown[name]) == (verb == "has")
-		case verb == "counts":
-			number, word, _ := strings.Cut(word, " ")
-			lines := strings.Split(shown[name], "\n")
-			lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, word) })
-			holds = strconv.Itoa(len(lines)) == number
-		}
-		if !holds {
-			failing = append(failing, check)
-		}
-	}
-	return failing
-}
-
-// judge waits until all that should come is there, and a little longer for what should not come. It returns
-// the first check that fails.
-func (p *performance) judge(text string) (problem string) {
-	checks := expand(text)
-	for i := range checks {
-		checks[i] = p.words(checks[i])
-	}
-	failing := checks
-	p.waitFor(caseTime, silence, func() bool {
-		failing = p.failing(failing)
-		return len(failing) == 0
-	})
-	if len(failing) == 0 && (strings.Contains(text, "lacks") || strings.Contains(text, "counts")) {
-		p.waitFor(hush, hush, nil)
-		failing = p.failing(checks)
-	}
-	if len(failing) == 0 {
-		return ""
-	}
-	name, _, _ := strings.Cut(failing[0], " ")
-	came := "nothing"
-	if t := p.terminals[name]; t != nil {
-		came = t.String()
-	}
-	return fmt.Sprintf("terminal %s: not so. Terminal %s shows:\n%s", failing[0], name, lastLines(came))
-}
-
-// lastLines returns the last lines of a text, indented.
-func lastLines(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return "        " + strings.Join(lines[max(0, len(lines)-20):], "\n        ")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.typed == t.sent && !t.last.Before(t.sentAt)
 }
 
 // A process is a server that the grader has started, and its keeper.
@@ -2425,28 +2381,24 @@ func signalKept(group int, mark string, signal syscall.Signal) (found bool) {
 // returns an empty string then, or who is in the way.
 func freePort(address string) (inTheWay string) {
 	_, port, _ := net.SplitHostPort(address)
-	listen := func(reuse int) bool {
-		config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, reuse) })
-		}}
-		listener, err := config.Listen(context.Background(), "tcp", ":"+port)
+	withoutReuse := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 0) })
+	}}
+	for waited := time.Duration(0); ; waited += time.Second {
+		listener, err := withoutReuse.Listen(context.Background(), "tcp", ":"+port)
 		if err == nil {
 			listener.Close()
+			return ""
 		}
-		return err == nil
-	}
-	late := time.Now().Add(portTime)
-	for waited := false; !listen(0); waited = true {
 		who, _ := exec.Command("ss", "-Hltnp", "sport = :"+port).Output()
-		if !listen(1) || time.Now().After(late) {
+		if len(who) > 0 || waited > portTime {
 			return "port " + port + " is taken: " + strings.Join(strings.Fields(string(who)), " ")
 		}
-		if !waited {
+		if waited == time.Second {
 			fmt.Printf("waiting until port %s is free again\n", port)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
-	return ""
 }
 
 // A submission is a server to grade, and what came of it.
@@ -2455,7 +2407,7 @@ type submission struct {
 	users   [][2]string
 	results []result // of each case; without a verdict, if -run left it out
 	started bool     // the server has said something in one of them
-	outcome string   // "ok", "no start", "crashed", "port", or why it was not graded
+	outcome string   // "ok", "no start", "crashed", "timeout", "port", or why it was not graded
 }
 
 // A result is what came of a case.
@@ -2465,7 +2417,8 @@ type result struct {
 	problem string // what a student needs to know
 }
 
-// grade plays all cases that -run allows. Alone, a submission is told what went wrong while it is graded.
+// grade plays all cases that -run allows, at the course's pace and, if one fails, once more at leisure.
+// Alone, a submission is told what went wrong while it is graded.
 func (s *submission) grade(t *testing.T, alone bool) {
 	cases := assignment()
 	s.outcome, s.results = "ok", make([]result, len(cases))
@@ -2474,39 +2427,30 @@ func (s *submission) grade(t *testing.T, alone bool) {
 			if *gradeAddr == "" {
 				t.Parallel()
 			}
-			verdict, problem := s.playTwice(t, c, i)
-			s.results[i] = result{c, verdict, problem}
-			if alone && verdict != "pass" && c.marks > 0 {
-				t.Errorf("%s: %s", verdict, problem)
+			p := &performance{addr: *gradeAddr, users: s.users}
+			if *gradeExec == "" { // the server may know earlier cases: take other groups and users each time
+				p.suffix = fmt.Sprintf("_%d_%d", os.Getpid(), i)
+				p.users = slices.Concat(s.users[i*10%len(s.users):], s.users)
 			}
+			r := result{c, "pass", s.play(t, c, p)}
+			if r.problem != "" {
+				p.leisure, p.suffix = true, p.suffix+"x"
+				r.verdict = "FAIL"
+				if p.started && s.play(t, c, p) == "" {
+					r.verdict = "FAIL in a hurry"
+				}
+				r.problem = fmt.Sprintf("%s: %.300s\n    %s", r.verdict, c.steps, r.problem)
+				if alone && c.marks > 0 {
+					t.Error(r.problem)
+				}
+			}
+			s.results[i] = r
 		})
 	}
 }
 
-// playTwice plays a case at the course's pace and, if it fails, once more at leisure.
-func (s *submission) playTwice(t *testing.T, c gradedCase, number int) (verdict, problem string) {
-	p := &performance{addr: *gradeAddr, users: s.users}
-	if *gradeExec == "" { // the server may know the cases before: take other groups and users each time
-		p.suffix = fmt.Sprintf("_%d_%d", os.Getpid(), number)
-		p.users = append(slices.Clone(s.users[number*10%len(s.users):]), s.users...)
-	}
-	problem = s.playOnce(t, c, p)
-	if problem == "" {
-		return "pass", ""
-	}
-	problem = fmt.Sprintf("%.300s\n    %s", c.steps, problem)
-	p.leisure = true
-	if *gradeExec == "" {
-		p.suffix += "x"
-	}
-	if p.started && s.playOnce(t, c, p) == "" {
-		return "FAIL in a hurry", problem
-	}
-	return "FAIL", problem
-}
-
-// playOnce plays a case with a fresh server, if the grader is to start it, and returns what was missing.
-func (s *submission) playOnce(t *testing.T, c gradedCase, p *performance) (problem string) {
+// play plays a case with a fresh server, if the grader is to start it, and returns what was wrong.
+func (s *submission) play(t *testing.T, c gradedCase, p *performance) (problem string) {
 	switch {
 	case s.outcome == "no start" || s.outcome == "port":
 		return "not played"
@@ -2514,7 +2458,7 @@ func (s *submission) playOnce(t *testing.T, c gradedCase, p *performance) (probl
 		p.addr = start(t).addr
 		return p.play(c)
 	case *gradeExec == "":
-		time.Sleep(hush) // not in order to wait: the server may need a moment to notice that clients are gone
+		time.Sleep(answerTime) // not in order to wait: the server may need a moment to notice that clients are gone
 		return p.play(c)
 	}
 	if problem = freePort(p.addr); problem != "" {
@@ -2529,6 +2473,8 @@ func (s *submission) playOnce(t *testing.T, c gradedCase, p *performance) (probl
 		s.outcome = "no start"
 	case p.server.hasEnded():
 		s.outcome = "crashed"
+	case time.Now().After(p.late):
+		s.outcome = "timeout"
 	}
 	p.server.life.Close()
 	<-p.server.ended
@@ -2542,19 +2488,19 @@ func (s *submission) playOnce(t *testing.T, c gradedCase, p *performance) (probl
 func (s *submission) report() (marks, leisure float64, table, details string) {
 	most := 0.0
 	for _, r := range s.results {
-		switch r.verdict {
-		case "":
+		if r.verdict == "" {
 			continue
-		case "pass":
-			marks += r.marks
-			leisure += r.marks
-		case "FAIL in a hurry":
-			leisure += r.marks
 		}
 		most += r.marks
+		if r.verdict == "pass" {
+			marks += r.marks
+		}
+		if r.verdict != "FAIL" {
+			leisure += r.marks
+		}
 		table += fmt.Sprintf("%-40s %4.1f  %s\n", r.name, r.marks, r.verdict)
 		if r.problem != "" {
-			details += fmt.Sprintf("\n%s: %s: %s\n", r.name, r.verdict, r.problem)
+			details += fmt.Sprintf("\n%s: %s\n", r.name, r.problem)
 		}
 	}
 	table += fmt.Sprintf("%-40s %4.1f  of %g\n%-40s %4.1f\n", "marks", marks, most, "at leisure", leisure)
