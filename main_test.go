@@ -19,7 +19,7 @@
 //	many at once                TestAtOnce, TestLives
 //	fuzzing                     FuzzFraming, FuzzCommand
 //	grading                     TestAssignment, for this server or for any other
-//	benchmarks                  BenchmarkFanOut, BenchmarkPrivate, BenchmarkLogin, BenchmarkIdle
+//	benchmarks                  BenchmarkFanOut, BenchmarkPrivate, BenchmarkIdle
 //
 // No test sleeps in order to wait. It waits for an event (a line, the end of a connection or of a
 // program, a line of the log) and fails when the event has not come after patience.
@@ -2762,18 +2762,6 @@ func BenchmarkPrivate(b *testing.B) {
 				io.ReadFull(to[i], make([]byte, len("[u0]: "+benchLine)))
 			})
 		})
-	}
-}
-
-// BenchmarkLogin: logins that are announced to nobody, because each client quits before the next comes.
-func BenchmarkLogin(b *testing.B) {
-	c := converse(b, lines, "")
-	b.ReportAllocs()
-	for range b.N {
-		p := c.connect("u0")
-		io.WriteString(p.conn, "u0\np0\n/quit\n")
-		io.Copy(io.Discard, p.conn)
-		p.conn.Close()
 	}
 }
 
