@@ -2337,24 +2337,21 @@ func keep(dir, usersFile, shellCommand string) {
 		fmt.Println(err)
 		return
 	}
-	closed := make(chan struct{})
+	closed, ended := make(chan struct{}), make(chan struct{})
 	go func() { io.Copy(io.Discard, os.Stdin); close(closed) }()
-	go func() {
-		cmd.Wait()
-		select {
-		case <-closed: // it was killed here
-		default:
-			fmt.Println("(the command ended: " + cmd.ProcessState.String() + ")")
-		}
-	}()
-	for left := true; left; {
-		signal := syscall.Signal(0) // asks whether anything is left: the command may have started a server and ended
+	go func() { cmd.Wait(); close(ended) }()
+	select {
+	case <-closed:
+	case <-ended:
+		fmt.Println("(the command ended: " + cmd.ProcessState.String() + ")")
+	}
+	signal := syscall.Signal(0) // asks whether anything is left: the command may have started a server and ended
+	for signalKept(cmd.Process.Pid, mark, signal) {
 		select {
 		case <-closed:
 			signal = syscall.SIGKILL
 		case <-time.After(50 * time.Millisecond):
 		}
-		left = signalKept(cmd.Process.Pid, mark, signal)
 	}
 }
 
