@@ -1039,7 +1039,7 @@ func TestLogin(t *testing.T) {
 			x half-closes
 			x < Authentication failed. | END`},
 		{"wrong names and passwords wait alike", `
-			server refusalDelay 2s
+			server refusalDelay 4s
 			a login alice\n wrong\n
 			b login carol\n wrong\n
 			c login alice\nwrong\n/users\n
@@ -1414,12 +1414,12 @@ func TestSlowReader(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			c := converse(t, lines, `
-				server slowTimeout 2s
+				server slowTimeout 4s
 				alice,bob in`)
 			c.here = nil // no fences: bob does not read to the end
 			alice, bob := c.peers["alice"], c.peers["bob"]
 			bob.conn.SetReadBuffer(128 << 10)
-			bob.in = bufio.NewReaderSize(slow{bob.conn}, 50000)
+			bob.in = bufio.NewReaderSize(slow{bob.conn}, 25000)
 			if what == "messages" {
 				go io.Copy(io.Discard, alice.in)
 				go func() {
