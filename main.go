@@ -92,7 +92,7 @@ type command struct {
 	text string // stands for the rest of the line, "<message>"; empty if there is none
 	help string
 	run  func(c *client, name, text string) (reply string) // a method of the server, as s.msg
-	ends bool // the session ends after this command
+	ends bool                                              // the session ends after this command
 }
 
 // newServer returns a server that is ready to serve. To add a command, add a row to this table, a
