@@ -91,8 +91,10 @@ type command struct {
 	name string // stands for the first argument, "<username>"; empty if there is none
 	text string // stands for the rest of the line, "<message>"; empty if there is none
 	help string
-	run  func(c *client, name, text string) (reply string) // a method of the server, as s.msg
-	ends bool                                              // the session ends after this command
+	ends bool // the session ends after this command
+
+	// run carries the command out. In the table it is a method of the server: s.msg.
+	run func(c *client, name, text string) (reply string)
 }
 
 // newServer returns a server that is ready to serve. To add a command, add a row to this table, a
