@@ -22,16 +22,16 @@
 //	                                     / \
 //	bob's socket ----> session(bob) ----+--> queue(bob) ----> writer(bob) ----> bob's socket
 //
-// Four rules make sure that these goroutines do not disturb each other. Comments cite the numbers:
+// Four rules make sure that these goroutines do not disturb each other. Comments cite R1 to R4:
 //
-//	R1  A goroutine holds the lock, server.mu, while it uses the fields that stand below mu in the
+//	R1  A goroutine must hold the lock, server.mu, to use the fields that stand below mu in the
 //	    struct. While it holds the lock, it uses no socket, channel or log: those may block.
 //	R2  Only the session of a connection reads from it. During the login only the session writes
 //	    to it, and after the login only the writer.
 //	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
-//	    endAfter asks a writer to end. The writer closes the channel done when it has ended.
-//	R4  Only the session of a client takes it out of the chat. Other goroutines make its reading
-//	    fail, and then the session ends: drop closes the connection, and stop sets a deadline.
+//	    Instead, endAfter asks a writer to end. At its end, the writer closes another channel, done.
+//	R4  Only its own session takes a client out of the chat. Others only make the session's next
+//	    read fail, which ends it: drop closes the connection, and stop sets a read deadline.
 package main
 
 import (
@@ -46,7 +46,7 @@ import (
 	"strconv"   // numbers in replies; which characters can be printed
 	"strings"   // taking messages apart
 	"syscall"   // the signals besides Ctrl-C
-	"time"      // deadlines: a read or a write fails if it is not done at the given time
+	"time"      // deadlines: a read or a write fails if it is not done by then
 )
 
 // A server holds the data that all sessions share. It is a struct and not a set of global
@@ -58,8 +58,8 @@ type server struct {
 	passwords     map[string]string // by user name
 	log           *log.Logger
 	commands      []command
-	loginTimeout  time.Duration // the longest login; clients that send nothing must not stay for ever
-	slowTimeout   time.Duration // the longest time to wait for room in a queue, or for one write, or in hangUp
+	loginTimeout  time.Duration // the limit for a login; without it, a silent stranger could stay
+	slowTimeout   time.Duration // the limit for waiting at a full queue, for one write, and for hangUp
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
 	acceptPause   time.Duration // the pause after Accept has failed
@@ -69,7 +69,7 @@ type server struct {
 	mu       sync.RWMutex       // the lock (R1): many may hold it to read, or one to change the data
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
-	taken    map[string]bool    // names that cannot log in: those online, and those that are just leaving
+	taken    map[string]bool    // names online, and names just leaving; they cannot log in
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
@@ -78,18 +78,18 @@ type client struct {
 	name     string
 	conn     *net.TCPConn
 	queue    chan string   // a buffered channel of lines for the writer; each ends with a newline
-	lastLine chan string   // a line in it tells the writer to end; see endAfter
+	lastLine chan string   // holds the client's last line, after which the writer ends; see endAfter
 	done     chan struct{} // closed when the writer ends; after that, nobody empties the queue
 }
 
-// A clients value maps user names to clients. It holds everybody in the chat, or in one group.
+// A clients map finds a client by its name. It holds everybody in the chat, or in one group.
 type clients map[string]*client
 
 // A command is a row of the table in newServer.
 type command struct {
 	word string // "/msg"
-	name string // stands for the first argument, "<username>"; empty if there is none
-	text string // stands for the rest of the line, "<message>"; empty if there is none
+	name string // how help shows the first argument: "<username>"; empty if there is none
+	text string // how help shows the rest of the line: "<message>"; empty if there is none
 	help string
 	ends bool // the session ends after this command
 
@@ -124,11 +124,11 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 
 // ---- Starting and stopping ----------------------------------------------------------------------
 //
-// An error at the start ends the program with one line, because somebody is watching the terminal.
-// A later error is only logged, and the server goes on.
+// An error at the start prints one line and ends the program, because somebody is watching the
+// terminal. A later error is only logged, and the server goes on.
 //
-// Every go statement says when its goroutine ends. A goroutine that never ends is called a leak: it
-// keeps its memory for ever.
+// A comment at each go statement says when its goroutine ends. A goroutine that nobody needs any
+// more, but that never ends, is called a leak: it keeps its memory for ever.
 //
 // SHORTCUT marks a place where a real server would do more.
 
@@ -136,8 +136,8 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 const stopTimeout = 2 * time.Second
 
 // main runs the server until a signal comes: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal was
-// closed). Then it says goodbye to all clients. The exit status is 0 after a signal, 1 if the
-// server could not start, and 2 if the command line was wrong. (If you start the server with go
+// closed). Then all clients in the chat get a last line. The exit status is 0 after a signal, 1 if
+// the server could not start, and 2 if the command line was wrong. (If you start the server with go
 // run, you see the exit status of go run.)
 func main() {
 	address := "127.0.0.1:12345" // the port of the assignment, for clients on this machine
@@ -150,8 +150,8 @@ func main() {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
-	// If the log goes into a pipe, as in "go run . 2>&1 | head", and head has ended, the system sends
-	// the signal SIGPIPE at the next log line. SIGPIPE would end the server, so ignore it.
+	// With "go run . 2>&1 | head", the log goes into a pipe. After head has ended, the next log line
+	// causes the signal SIGPIPE. It would end the server, so ignore it.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -163,9 +163,9 @@ func main() {
 	}
 	s := newServer(passwords, logger)
 	go s.serve(listener) // ends when stop closes the listener
-	// Printf blocks while the terminal is stopped (Ctrl-S). Here it blocks a goroutine of its own, and
-	// main can still receive the signal.
-	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends when it is written
+	// Printf blocks while the terminal is paused (Ctrl-S). Here it blocks only a goroutine of its
+	// own, so main can still receive the signal.
+	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends after the line
 
 	received := <-signals
 	// Start the timer first, because the log line and Wait may block longer than that.
@@ -175,12 +175,12 @@ func main() {
 	s.sessions.Wait()
 }
 
-// loadUsers reads a file with a line username:password for each user, and returns the passwords by
-// user name. The first colon ends the name, so a password may contain colons and spaces. A bad line
-// ends the program. If it were skipped, nobody would notice until that user tries to log in.
+// loadUsers reads a file of lines username:password, and returns a map from user names to
+// passwords. The first colon ends the name. A password may contain colons and spaces. A bad line
+// ends the program. If it were skipped, nobody would notice until its user tried to log in.
 //
 // SHORTCUT: the passwords are stored as they are, because the assignment asks for it. A real server
-// stores a hash of each password, from which nobody can compute the password.
+// stores a slow hash of each password. Whoever steals the file can then only guess.
 func loadUsers(path string) map[string]string {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -215,12 +215,12 @@ func newLogger() *log.Logger {
 	return log.New(consoleAndFile{file}, "", log.LstdFlags)
 }
 
-// consoleAndFile writes each line of the log to the console and to the file. A line names the event,
-// the user and the address. It never contains a password or a message.
+// consoleAndFile writes each line of the log to the console and to the file. A line never contains
+// a password or a message.
 type consoleAndFile struct{ file *os.File }
 
-// Write ignores errors. If the disk is full, the console still gets the line. If the console is
-// gone, the file does.
+// Write ignores errors. If the disk is full, or the console is gone, the other one still gets the
+// line.
 func (w consoleAndFile) Write(line []byte) (int, error) {
 	w.file.Write(line)
 	os.Stderr.Write(line)
@@ -228,14 +228,14 @@ func (w consoleAndFile) Write(line []byte) (int, error) {
 }
 
 // serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
-// listener. Any other error of Accept usually means that the process has no free file descriptor.
-// Each connection needs one, as each open file does. Descriptors become free when clients leave, so
+// listener. If Accept fails before that, the process usually has no free file descriptor. Each
+// connection needs one, as each open file does. Descriptors become free when clients leave, so
 // serve tries again after a pause. Without the pause, the loop would fill the disk with log lines.
 func (s *server) serve(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
 		if err == nil {
-			go s.handle(conn.(*net.TCPConn)) // ends soon after the connection
+			go s.handle(conn.(*net.TCPConn)) // ends soon after the connection has ended
 			continue
 		}
 		s.mu.RLock()
@@ -254,7 +254,7 @@ func (s *server) serve(listener net.Listener) {
 // cannot enter any more.
 //
 // All writers get their last line before the first session ends. Otherwise alice's session could
-// end first, and bob could read "alice is not online" before his goodbye.
+// end first, and bob could read "alice is not online" before his last line.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -274,13 +274,13 @@ func (s *server) stop(listener net.Listener) {
 // The session stays with a connection from beginning to end. Its steps are: log in, enter the chat,
 // carry out commands, leave the chat, hang up. After a refused login it only hangs up.
 //
-// Carrying out commands can end for several reasons: the client quits, its connection breaks, it
-// does not read, or the server stops. In each case the session goes on to leave the chat. So the
+// The commands can end for several reasons: the client quits, the client does not read, its
+// connection breaks, or the server stops. In each case the next step is to leave the chat. So the
 // code that cleans up exists only once.
 
-// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what is on its
-// way to a client. (Linux doubles it.) Without this limit the buffer can grow to several megabytes.
-// When it is full, the system lets a write go on only after about a third of it has become free. If
+// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what is on
+// its way to a client. (Linux doubles it.) Without this limit the buffer can grow to several
+// megabytes. When the buffer is full, a write must wait until about a third of it is free again. If
 // that third is a megabyte, a slow client may need longer than slowTimeout to read it. The server
 // would drop this client although it is reading.
 const sendBuffer = 64 << 10
@@ -318,8 +318,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline of the login. After enter it would be too late: stop can find the client then,
-	// and this line could clear the deadline by which stop ends the session.
+	// Clear the deadline of the login. After enter it would be too late: stop can find the client
+	// then, and this line could clear the deadline by which stop ends the session.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -338,7 +338,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		name = "an unknown user"
 	}
 	s.log.Printf("WARN login of %s from %v failed%s", name, conn.RemoteAddr(), reason)
-	time.Sleep(time.Until(started.Add(s.refusalDelay))) // guessing passwords takes longer
+	time.Sleep(time.Until(started.Add(s.refusalDelay))) // to make guessing slower
 	conn.Write([]byte("Authentication failed" + reason + ".\n"))
 	return nil
 }
@@ -353,8 +353,8 @@ func (s *server) matches(name, password string) bool {
 // enter, problem says why; otherwise it is empty. enter may block in send.
 //
 // The welcome is put into the queue before other sessions can find the client. So it is the first
-// line. The writer starts when other sessions can find the client. So a user who sees the welcome
-// can already receive messages.
+// line. The writer starts only when other sessions can find the client. So a user who sees the
+// welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{name: name, conn: conn, queue: make(chan string, queueLength)}
 	c.lastLine = make(chan string, 1)
@@ -377,20 +377,20 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	if problem != "" {
 		return nil, problem
 	}
-	go s.write(c) // ends after endAfter, or when it cannot write
+	go s.write(c) // ends after endAfter, or when writing fails
 	s.log.Printf("INFO %s logged in from %v", name, conn.RemoteAddr())
 	s.send(name+" has joined the chat.\n", others...)
 	return c, ""
 }
 
-// chat carries out commands until the client quits or the connection ends. It returns the last line
-// for the client. It blocks while it waits for a message, and while a command waits in send.
+// chat carries out commands until the client quits or reading fails. It returns the last line for
+// the client. It blocks while it waits for a message, and while a command waits in send.
 //
-// Each line of a reply is put into the queue alone. So a queue of 256 lines cannot hold 256 long lists.
+// Each line of a reply is put into the queue alone. So a full queue cannot hold 256 long lists.
 //
-// A message may come together with an error: the client has closed the connection after it. So chat
-// carries out the message first. It does not matter which error it is, because no more messages can
-// come.
+// A message may come together with an error, if the client has closed the connection after the
+// message. So chat carries out the message first. It does not matter which error it is, because no
+// more messages can come.
 func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	for {
 		message, err := in.next()
@@ -436,14 +436,14 @@ func (s *server) leave(c *client, lastLine string) {
 	s.mu.Lock()
 	delete(s.taken, c.name)
 	s.mu.Unlock()
-	<-c.done // before hangUp closes the connection
+	<-c.done // the writer must end before hangUp closes the connection
 }
 
 // hangUp closes a connection without losing the last lines. If a program closes a socket that has
 // unread bytes, TCP resets the connection: it ends immediately, and lines that are still on their
 // way to the client can be lost. So hangUp first closes only the sending direction, which is called
-// a half-close. The client reads the end of the connection. Until the client closes its side, too,
-// hangUp reads and discards what arrives, for slowTimeout at most.
+// a half-close. The client's next read then reports the end of the connection. Until the client
+// closes its side, too, hangUp reads and discards what arrives, for slowTimeout at most.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -457,39 +457,39 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 // ---- From bytes to messages ---------------------------------------------------------------------
 //
 // TCP carries a stream of bytes and knows nothing of messages. Alice sends "/msg bob hi" and then
-// "/msg bob bye". One read of the server may bring both, or one and a half. Finding out where a
-// message ends is called framing. The server accepts two kinds of clients:
+// "/msg bob bye". One read of the server may bring both messages, or one and a half. Finding out
+// where a message ends is called framing. The server accepts two kinds of clients:
 //
-//	line clients   end each message with a newline. The newline is the delimiter: it marks the end
-//	               of a message, however TCP cuts the bytes. The client in this folder is a line
+//	line clients   end each message with a newline. The newline is the delimiter: it ends a
+//	               message, no matter how TCP cuts the bytes. The client in this folder is a line
 //	               client, and so are the tools nc and telnet.
 //	raw clients    send no delimiter. The client of the course is a raw client. The server assumes
 //	               that the bytes of one read are one message. If another command begins in them,
-//	               it cuts there.
+//	               the server cuts there.
 //
 // The server treats every client as a raw client until its first newline, and as a line client from
 // then on. The rule for raw clients is a workaround, because the client of the course cannot be
-// changed. It can guess wrong. If you design a protocol, give it a delimiter.
+// changed. The rule can fail. If you design a protocol, give it a delimiter.
 
 // maxMessage is the longest message, in bytes without its line end. The assignment sets it.
 const maxMessage = 1024
 
-// maxRead is the size, in bytes, of the buffer of a connection, and the most that one read brings.
-// A terminal accepts lines of at most 4096 bytes, so a line that was typed into a raw client fits.
+// maxRead is the size, in bytes, of a connection's input buffer, and so the limit of one read. A
+// terminal accepts lines of at most 4096 bytes, so a line that was typed into a raw client fits.
 const maxRead = 4096
 
-// A messageReader turns the bytes of one connection into messages. Only its session uses it (R2).
-// The buffer of input keeps bytes that were read but not used yet. Peek returns bytes of the buffer
-// and leaves them there, and Discard removes them.
+// A messageReader turns the bytes of one connection into messages. Only the session uses it (R2).
+// The field input is a buffer: it keeps bytes that were read but not used yet. Peek returns bytes
+// of the buffer and leaves them there, and Discard removes them.
 type messageReader struct {
 	input    *bufio.Reader
 	lines    bool      // this is a line client
 	commands []command // for finding where a command of a raw client begins
 }
 
-// next blocks until a message comes, and returns it without its line end. The error is the one that
-// reading from the connection returned. A line client may close its connection after a line that
-// has no newline. Then next returns this line together with io.EOF, the normal end of a connection.
+// next blocks until a message comes, and returns it without its line end. The error comes from
+// reading the connection. A line client may close its connection after a line that has no newline.
+// Then next returns this line together with io.EOF, the normal end of a connection.
 func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
@@ -567,8 +567,8 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 		}
 		typed, err = in.peekMore()
 		if err != nil {
-			// Nothing more will come: the pause or the time for the login is over, the connection has
-			// ended, or the buffer is full. That is no error here: login decides about what was typed.
+			// Stop waiting: the pause or the time for the login is over, the connection has ended, or
+			// the buffer is full. That is no error here: login decides about what was typed.
 			return name, password, nil
 		}
 	}
@@ -578,8 +578,8 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 	return name, password, nil
 }
 
-// peekMore blocks until more bytes come, and returns all bytes in the buffer. Peek asks for one byte
-// more than the buffer has, so it must read from the connection. The error is the one of reading,
+// peekMore blocks until more bytes come, and returns all bytes in the buffer. Peek asks for one
+// byte more than the buffer has, so it must read from the connection. The error comes from reading,
 // or it says that the buffer is full.
 func (m *messageReader) peekMore() (string, error) {
 	_, err := m.input.Peek(m.input.Buffered() + 1)
@@ -605,8 +605,8 @@ func (m *messageReader) firstCommand(text string) string {
 	return text
 }
 
-// startsCommand reports whether a text begins with the word of a command that takes arguments,
-// followed by a space.
+// startsCommand reports whether a text begins with a command word and a space, and this command
+// takes arguments.
 func (m *messageReader) startsCommand(text string) bool {
 	for _, cmd := range m.commands {
 		end := len(cmd.word)
@@ -621,7 +621,7 @@ func (m *messageReader) startsCommand(text string) bool {
 	return false
 }
 
-// isSpace reports whether a byte is a space or a tab.
+// isSpace also counts a tab as a space.
 func isSpace(char byte) bool { return char == ' ' || char == '\t' }
 
 // visible replaces a dangerous character of a message by U+FFFD, the replacement character. It
@@ -634,7 +634,7 @@ func visible(char rune) rune {
 		return char
 	case char < ' ', 0x7F <= char && char <= 0x9F, // control characters
 		char == 0x2028, char == 0x2029, // line and paragraph separators
-		char == 0x061C, char == 0x200E, char == 0x200F, // these turn the direction, and so do the next
+		char == 0x061C, char == 0x200E, char == 0x200F, // these and the next line turn the direction
 		0x202A <= char && char <= 0x202E, 0x2066 <= char && char <= 0x2069:
 		return '\uFFFD'
 	}
@@ -668,10 +668,10 @@ func validName(name string) bool {
 // are full, each session waits for room in the other queue, and no session reads what its client
 // writes. Without the limit, all four would wait for ever.
 
-// queueLength is the capacity of a queue, in lines. When a queue holds so many, senders wait.
+// queueLength is the capacity of a queue, in lines. When a queue is full, senders wait.
 const queueLength = 256
 
-// maxWrite is the limit for one write, in bytes. Larger writes are hardly faster.
+// maxWrite is the limit for one write, in bytes. Larger writes gain little speed.
 const maxWrite = 32 << 10
 
 // send puts a line into the queues of the receivers, and returns how many queues took it. The
@@ -701,7 +701,7 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 	}
 	results := make(chan bool)
 	for _, c := range full { // each round has a c of its own
-		go func() { // ends after slowTimeout at most, because send takes every result
+		go func() { // ends within slowTimeout, and send takes every result
 			took := s.waitForRoom(line, c)
 			results <- took
 		}()
@@ -715,7 +715,7 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 	return sent
 }
 
-// waitForRoom blocks until a full queue takes the line, and returns true. It returns false if the
+// waitForRoom blocks until the queue takes the line, and returns true. It returns false if the
 // writer of the client has ended. After slowTimeout it drops the client and returns false.
 func (s *server) waitForRoom(line string, c *client) bool {
 	select {
@@ -739,12 +739,13 @@ func (s *server) drop(c *client, reason string) {
 }
 
 // write is the writer of a client (R2). It waits for a line, adds the lines that are already in the
-// queue, and writes them together: one large write costs much less than many small ones. A write
-// fails if the client does not read or is gone. Then write drops the client.
+// queue, and writes them together: one large write costs much less than many small ones. If writing
+// fails, because the client does not read or is gone, the client is dropped.
 //
-// The receives in the two inner loops cannot block. The writer is the only one who takes lines out
-// of the queue, so a line that len has counted is still there. If both channels hold a line, select
-// takes one at random. That does no harm, because the last line is written after all that is queued.
+// Receiving in the two inner loops cannot block. The writer is the only one who takes lines out of
+// the queue, so a line that len has counted is still there. If both channels hold a line, select
+// takes one at random. That does no harm, because the last line is written after all that is
+// queued.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	var batch []byte
@@ -776,8 +777,8 @@ func (s *server) write(c *client) {
 }
 
 // writeAll writes bytes in parts of at most maxWrite. It blocks until the operating system has
-// taken all parts. Each part may take slowTimeout at most. With one limit for all of them, a slow
-// client would be dropped in the middle of a long list.
+// taken all parts. Each part may take slowTimeout at most. With one limit for all parts, a slow
+// client could be dropped in the middle of a long reply.
 func (s *server) writeAll(conn *net.TCPConn, bytes []byte) error {
 	for len(bytes) > 0 {
 		part := bytes[:min(len(bytes), maxWrite)]
@@ -802,31 +803,31 @@ func (c *client) endAfter(lastLine string) {
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command is a function. Its parameters are the client and the arguments that were typed. It
+// Each command has a function. Its parameters are the client and the arguments that were typed. It
 // returns the reply, which may have several lines. The program that graded the course recognized
 // refusals by their words. So a refusal begins with "Error: ", and it contains "not" or "exist" or
 // shows the usage. Any other reply contains none of the words fail, error, exist and not, unless a
 // user chose such a name.
 //
-// Most commands work in two steps. First they hold the lock: they read or change the data, and copy
-// the list of receivers. Such a copy is called a snapshot. Then they release the lock and send.
-// Suppose alice writes to a group:
+// Most commands work in two steps. First they hold the lock. Under the lock they read or change the
+// data, and copy the list of receivers. Such a copy is called a snapshot. Then they release the
+// lock and send. Suppose alice writes to a group:
 //
-//  1. Her session copies the members, alice, bob and carol, under the lock.
+//  1. Her session copies the other members, bob and carol, under the lock.
 //  2. Bob leaves the group. His session gets the lock immediately, because nobody holds it.
 //  3. Alice's session sends to bob and carol. Bob gets a message after he has left. That is
 //     harmless.
 //
 // Without the copy, alice's session would read the map of members while bob's session changes it.
-// That is a data race, and Go may end the program for it. If alice's session held the lock in step
-// 3, a slow client could block it, and all other sessions would wait for the lock.
+// That is a data race, and Go may stop the program. If alice's session held the lock in step 3, one
+// slow client could make all other sessions wait for the lock.
 
-// maxGroupName is the longest name of a group, in bytes. It is shown before each message.
+// maxGroupName is the longest name of a group, in bytes. Each message to the group shows the name.
 const maxGroupName = 64
 
-// execute carries out a message and returns the reply. The reply to an empty message is empty. The
-// result ends is true if the session must end after this message. execute replaces dangerous
-// characters (see visible), so the commands need not check for them.
+// execute carries out a message and returns the reply. The reply to an empty message is empty. If
+// ends is true, the session must end after this message. execute replaces dangerous characters (see
+// visible), so the commands need not check for them.
 func (s *server) execute(c *client, message string) (reply string, ends bool) {
 	if len(message) > maxMessage {
 		return "Error: a message may not be longer than " + strconv.Itoa(maxMessage) + " bytes.", false
@@ -855,7 +856,7 @@ func (s *server) execute(c *client, message string) (reply string, ends bool) {
 	return "Error: " + word + " is not a command. To write to all: /broadcast <message>. More: /help", false
 }
 
-// cutWord returns the first word of a text, and the rest without the spaces between them.
+// cutWord returns the first word of a text, and the rest without its leading spaces.
 func cutWord(text string) (word, rest string) {
 	end := strings.IndexAny(text, " \t")
 	if end < 0 {
@@ -865,7 +866,7 @@ func cutWord(text string) (word, rest string) {
 }
 
 // usage returns the command as it is typed: "/msg <username> <message>". Fields and Join remove the
-// double spaces of a command that has no name or no text.
+// extra spaces where name or text is empty.
 func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
@@ -882,8 +883,8 @@ func (cs clients) except(one *client) []*client {
 	return others
 }
 
-// removeMember takes a client out of a group, if it is a member, and deletes a group that has no
-// members. The caller must hold the lock.
+// removeMember takes a client out of a group, and deletes the group if no members are left. The
+// caller must hold the lock.
 func (s *server) removeMember(c *client, group string) {
 	delete(s.groups[group], c.name)
 	if len(s.groups[group]) == 0 {
@@ -1005,7 +1006,7 @@ func notAMember(name string) string {
 	return "Error: you are not a member of group " + name + ". To join it: /join_group " + name
 }
 
-// listUsers carries out /users. It needs none of the parameters that a command has.
+// listUsers carries out /users.
 func (s *server) listUsers(*client, string, string) string {
 	s.mu.RLock()
 	online := s.online.except(nil)
@@ -1014,7 +1015,7 @@ func (s *server) listUsers(*client, string, string) string {
 }
 
 // listGroups carries out /groups_users. It copies the groups under the lock. Sorting and formatting
-// take much longer, and happen without it.
+// take much longer, and need no lock.
 func (s *server) listGroups(*client, string, string) string {
 	groups := map[string][]*client{}
 	s.mu.RLock()
@@ -1039,7 +1040,7 @@ func (s *server) help(*client, string, string) string {
 	return strings.Join(lines, "\n")
 }
 
-// quit carries out /quit and /exit. The session ends because their rows say so.
+// quit carries out /quit and /exit. Their rows (ends: true) end the session.
 func (s *server) quit(*client, string, string) string { return "Goodbye!" }
 
 // list returns the number of clients and their names in order: "(2): alice, bob".
@@ -1052,7 +1053,7 @@ func list(members []*client) string {
 	return "(" + strconv.Itoa(len(names)) + "): " + strings.Join(names, ", ")
 }
 
-// count returns a number of things: "1 user", "2 users".
+// count returns a number and a noun: "1 user", "2 users".
 func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
