@@ -277,7 +277,8 @@ func (p *program) ended() int {
 // A user who is in must hear each line that comes, in order: whatever comes uninvited is found at the
 // next row that waits for a line. A line must not have the letters fail, error, exist or not in it,
 // unless it is a refusal or comes from another user. A user is not in any more after END, gone and
-// the rows from floods on; rows must say who hears that she has left. She can come in again.
+// the rows from floods on; rows must say who hears that she has left. She can come in again. (After
+// gone, her name is free a moment after the others have heard it, so put another row in between.)
 //
 // Nobody can wait for a line that must not come. So at the end of a conversation everybody who is
 // in writes to himself by /msg, and must hear that and the usual reply next. This is called a fence.
