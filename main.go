@@ -168,7 +168,7 @@ func main() {
 	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends after the line
 
 	received := <-signals
-	// Start the timer first, because the log line and Wait may block longer than that.
+	// Start the timer first: the log line may block, and Wait may take too long.
 	time.AfterFunc(stopTimeout, func() { os.Exit(0) })
 	s.stop(listener)
 	logger.Printf("INFO stopping: %v", received)
@@ -203,8 +203,9 @@ func loadUsers(path string) map[string]string {
 	return passwords
 }
 
-// newLogger returns the server's logger. It writes to the console and to a file that is named after
-// the day of the start. Only the owner may read the file, because it has user names and addresses.
+// newLogger returns the server's logger. It writes to the console (standard error) and to a file
+// that is named after the day of the start. Only the owner may read the file, because it has user
+// names and addresses.
 func newLogger() *log.Logger {
 	os.Mkdir("logs", 0o700) // usually it exists already; if it cannot be made, OpenFile fails
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
@@ -253,8 +254,8 @@ func (s *server) serve(listener net.Listener) {
 // holds the lock for a moment and never waits for a client. A client that is still in the login
 // cannot enter any more.
 //
-// All writers get their last line before the first session ends. Otherwise alice's session could
-// end first, and bob could read "alice is not online" before his last line.
+// All writers get their last line before the first session ends. If alice's session ended while
+// bob's writer goes on, bob could read "alice is not online" before his last line.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -386,7 +387,8 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 // chat carries out commands until the client quits or reading fails. It returns the last line for
 // the client. It blocks while it waits for a message, and while a command waits in send.
 //
-// Each line of a reply is put into the queue alone. So a full queue cannot hold 256 long lists.
+// Each line of a reply is put into the queue alone. So a full queue holds 256 lines, and not 256
+// long lists of groups.
 //
 // A message may come together with an error, if the client has closed the connection after the
 // message. So chat carries out the message first. It does not matter which error it is, because no
