@@ -62,7 +62,6 @@ type server struct {
 	slowTimeout   time.Duration // the limit for waiting at a full queue, for one write, and for hangUp
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
-	acceptPause   time.Duration // the pause after Accept has failed
 
 	sessions sync.WaitGroup // counts the sessions of clients who have logged in; main waits for them
 
@@ -103,7 +102,7 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 	s := &server{
 		passwords: passwords, log: logger,
 		loginTimeout: 30 * time.Second, slowTimeout: 5 * time.Second,
-		refusalDelay: time.Second, passwordPause: time.Second, acceptPause: time.Second,
+		refusalDelay: time.Second, passwordPause: time.Second,
 		online: clients{}, groups: map[string]clients{}, taken: map[string]bool{},
 	}
 	s.commands = []command{
@@ -231,7 +230,7 @@ func (w consoleAndFile) Write(line []byte) (int, error) {
 // serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
 // listener. If Accept fails before that, the process usually has no free file descriptor. Each
 // connection needs one, as each open file does. Descriptors become free when clients leave, so
-// serve tries again after a pause. Without the pause, the loop would fill the disk with log lines.
+// serve tries again after a second. Without the pause, it would fill the disk with log lines.
 func (s *server) serve(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
@@ -245,17 +244,14 @@ func (s *server) serve(listener net.Listener) {
 		if stopping {
 			return
 		}
-		s.log.Printf("ERROR cannot accept, trying again in %v: %v", s.acceptPause, err)
-		time.Sleep(s.acceptPause)
+		s.log.Printf("ERROR cannot accept, trying again in a second: %v", err)
+		time.Sleep(time.Second)
 	}
 }
 
 // stop refuses new clients, sends a last line to everybody in the chat, and ends their sessions. It
 // holds the lock for a moment and never waits for a client. A client that is still in the login
 // cannot enter any more.
-//
-// All writers get their last line before the first session ends. If alice's session ended while
-// bob's writer goes on, bob could read "alice is not online" before his last line.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -263,10 +259,8 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		c.endAfter("Server is shutting down.\n")
-	}
-	for _, c := range online {
-		c.conn.SetReadDeadline(time.Now()) // reading fails from now on, and the session ends
+		c.endAfter("Server is shutting down.\n") // first, because the session calls endAfter, too
+		c.conn.SetReadDeadline(time.Now())       // reading fails from now on, and the session ends
 	}
 }
 
@@ -291,14 +285,12 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(sendBuffer)
 	in := &messageReader{input: bufio.NewReaderSize(conn, maxRead), commands: s.commands}
 	c := s.login(conn, in)
-	if c == nil {
-		s.hangUp(conn, in)
-		return
+	if c != nil {
+		defer s.sessions.Done() // runs after hangUp; enter has called Add
+		lastLine := s.chat(c, in)
+		s.leave(c, lastLine)
 	}
-	lastLine := s.chat(c, in)
-	s.leave(c, lastLine)
 	s.hangUp(conn, in)
-	s.sessions.Done() // enter has called Add
 }
 
 // login asks for a user name and a password. If they are right and the user can enter the chat,
@@ -357,9 +349,10 @@ func (s *server) matches(name, password string) bool {
 // line. The writer starts only when other sessions can find the client. So a user who sees the
 // welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
-	c = &client{name: name, conn: conn, queue: make(chan string, queueLength)}
-	c.lastLine = make(chan string, 1)
-	c.done = make(chan struct{})
+	c = &client{
+		name: name, conn: conn, queue: make(chan string, queueLength),
+		lastLine: make(chan string, 1), done: make(chan struct{}),
+	}
 	c.queue <- "Welcome to the chat server!\n"
 
 	s.mu.Lock()
@@ -496,8 +489,7 @@ func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
 	}
-	_, err := m.input.Peek(1) // reads from the connection if the buffer is empty
-	text := m.buffered()
+	text, err := m.peek(1)
 	if strings.Contains(text, "\n") {
 		m.lines = true
 		return m.nextLine()
@@ -507,11 +499,12 @@ func (m *messageReader) next() (string, error) {
 	return message, err
 }
 
-// buffered returns all bytes in the buffer, and leaves them there. This Peek never has to read, so
-// its error is always nil.
-func (m *messageReader) buffered() string {
-	bytes, _ := m.input.Peek(m.input.Buffered())
-	return string(bytes)
+// peek blocks until the buffer holds n bytes, and returns all that it holds. The bytes stay in the
+// buffer. The error comes from reading the connection, or it says that the buffer is full.
+func (m *messageReader) peek(n int) (string, error) {
+	_, err := m.input.Peek(n)
+	all, _ := m.input.Peek(m.input.Buffered()) // this Peek never has to read, and so it cannot fail
+	return string(all), err
 }
 
 // nextLine blocks until a line comes, and returns it without its end. If a line is longer than the
@@ -552,7 +545,7 @@ func (m *messageReader) nextLine() (string, error) {
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
-	typed, err := in.peekMore()
+	typed, err := in.peek(1)
 	if err != nil {
 		return "", "", err
 	}
@@ -567,7 +560,7 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 		if password != "" {
 			conn.SetReadDeadline(time.Now().Add(min(s.passwordPause, time.Until(deadline))))
 		}
-		typed, err = in.peekMore()
+		typed, err = in.peek(len(typed) + 1)
 		if err != nil {
 			// Stop waiting: the pause or the time for the login is over, the connection has ended, or
 			// the buffer is full. That is no error here: login decides about what was typed.
@@ -578,14 +571,6 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 	name, _ = in.next()
 	password, _ = in.next() // ignore the error: login checks the password in any case
 	return name, password, nil
-}
-
-// peekMore blocks until more bytes come, and returns all bytes in the buffer. Peek asks for one
-// byte more than the buffer has, so it must read from the connection. The error comes from reading,
-// or it says that the buffer is full.
-func (m *messageReader) peekMore() (string, error) {
-	_, err := m.input.Peek(m.input.Buffered() + 1)
-	return m.buffered(), err
 }
 
 // firstCommand returns the first command of a text from a raw client. TCP may have joined several,
@@ -626,18 +611,19 @@ func (m *messageReader) startsCommand(text string) bool {
 // isSpace also counts a tab as a space.
 func isSpace(char byte) bool { return char == ' ' || char == '\t' }
 
-// visible replaces a dangerous character of a message by U+FFFD, the replacement character. It
-// returns any other character unchanged. Dangerous characters can clear a terminal, begin a new
-// line, or turn the direction of the text around. (For bytes that are not UTF-8, strings.Map calls
-// visible with U+FFFD.)
+// dangerous are the two line separators of Unicode, and the characters that turn the direction of
+// the text around.
+const dangerous = "\u2028\u2029\u061C\u200E\u200F\u202A\u202B\u202C\u202D\u202E\u2066\u2067\u2068\u2069"
+
+// visible replaces a character that could harm a terminal by U+FFFD, the replacement character. It
+// returns any other character unchanged. Control characters can clear a terminal or begin a new
+// line. (For bytes that are not UTF-8, strings.Map calls visible with U+FFFD.)
 func visible(char rune) rune {
+	isControl := char < ' ' || (0x7F <= char && char <= 0x9F)
 	switch {
 	case char == '\t':
 		return char
-	case char < ' ', 0x7F <= char && char <= 0x9F, // control characters
-		char == 0x2028, char == 0x2029, // line and paragraph separators
-		char == 0x061C, char == 0x200E, char == 0x200F, // these and the next line turn the direction
-		0x202A <= char && char <= 0x202E, 0x2066 <= char && char <= 0x2069:
+	case isControl, strings.ContainsRune(dangerous, char):
 		return '\uFFFD'
 	}
 	return char
@@ -673,8 +659,9 @@ func validName(name string) bool {
 // queueLength is the capacity of a queue, in lines. When a queue is full, senders wait.
 const queueLength = 256
 
-// maxWrite is the limit for one write, in bytes. Larger writes gain little speed.
-const maxWrite = 32 << 10
+// writeSize is the size, in bytes, of the buffer in which a writer collects lines, and so the limit
+// of one write. Larger writes gain little speed.
+const writeSize = 4096
 
 // send puts a line into the queues of the receivers, and returns how many queues took it. The
 // caller must not hold the lock (R1).
@@ -698,19 +685,12 @@ func (s *server) send(line string, receivers ...*client) (sent int) {
 			full = append(full, c)
 		}
 	}
-	if len(full) == 0 {
-		return sent
-	}
 	results := make(chan bool)
-	for _, c := range full { // each round has a c of its own
-		go func() { // ends within slowTimeout, and send takes every result
-			took := s.waitForRoom(line, c)
-			results <- took
-		}()
+	for _, c := range full {
+		go func() { results <- s.waitForRoom(line, c) }() // ends within slowTimeout
 	}
 	for range full {
-		took := <-results
-		if took {
+		if <-results {
 			sent++
 		}
 	}
@@ -740,58 +720,51 @@ func (s *server) drop(c *client, reason string) {
 	}
 }
 
-// write is the writer of a client (R2). It waits for a line, adds the lines that are already in the
-// queue, and writes them together: one large write costs much less than many small ones. If writing
-// fails, because the client does not read or is gone, the client is dropped.
+// write is the writer of a client (R2). It collects lines in a buffer, and writes the buffer to the
+// socket when it is full, or when the queue is empty. One large write costs much less than many
+// small ones. If writing fails, because the client does not read or is gone, the client is dropped.
 //
-// Receiving in the two inner loops cannot block. The writer is the only one who takes lines out of
-// the queue, so a line that len has counted is still there. If both channels hold a line, select
-// takes one at random. That does no harm, because the last line is written after all that is
-// queued.
+// If both channels hold a line, select takes one at random. That does no harm, because the last line
+// is written after all that is queued. The loop over these lines cannot block: nobody else takes
+// lines out of the queue, so a line that len has counted is still there.
 func (s *server) write(c *client) {
 	defer close(c.done)
-	var batch []byte
+	out := bufio.NewWriterSize(timedWriter{c.conn, s.slowTimeout}, writeSize)
 	for {
 		select {
 		case line := <-c.queue:
-			batch = append(batch[:0], line...)
-			for len(c.queue) > 0 && len(batch) < maxWrite {
-				line = <-c.queue
-				batch = append(batch, line...)
+			_, err := out.WriteString(line)
+			if err == nil && len(c.queue) == 0 {
+				err = out.Flush()
 			}
-			err := s.writeAll(c.conn, batch)
 			if err != nil {
 				s.drop(c, err.Error())
 				return
 			}
 		case lastLine := <-c.lastLine:
-			batch = batch[:0]
 			queued := len(c.queue) // lines that come later are not written
 			for range queued {
 				line := <-c.queue
-				batch = append(batch, line...)
+				out.WriteString(line)
 			}
-			batch = append(batch, lastLine...)
-			s.writeAll(c.conn, batch) // ignore the error: the session is ending
+			out.WriteString(lastLine)
+			out.Flush() // ignore the error: the session is ending
 			return
 		}
 	}
 }
 
-// writeAll writes bytes in parts of at most maxWrite. It blocks until the operating system has
-// taken all parts. Each part may take slowTimeout at most. With one limit for all parts, a slow
-// client could be dropped in the middle of a long reply.
-func (s *server) writeAll(conn *net.TCPConn, bytes []byte) error {
-	for len(bytes) > 0 {
-		part := bytes[:min(len(bytes), maxWrite)]
-		conn.SetWriteDeadline(time.Now().Add(s.slowTimeout))
-		_, err := conn.Write(part)
-		if err != nil {
-			return err
-		}
-		bytes = bytes[len(part):]
-	}
-	return nil
+// A timedWriter gives each write to a connection a time limit of its own. With one limit for all
+// writes of a long reply, a slow client could be dropped although it is reading.
+type timedWriter struct {
+	conn  *net.TCPConn
+	limit time.Duration
+}
+
+// Write blocks until the operating system has taken the bytes, or the time is up.
+func (w timedWriter) Write(bytes []byte) (int, error) {
+	w.conn.SetWriteDeadline(time.Now().Add(w.limit))
+	return w.conn.Write(bytes)
 }
 
 // endAfter asks the writer of a client to write the lines in the queue, then this last line, and to
@@ -885,8 +858,27 @@ func (cs clients) except(one *client) []*client {
 	return others
 }
 
-// removeMember takes a client out of a group, and deletes the group if no members are left. The
-// caller must hold the lock.
+// otherMembers returns the members of a group without this client. If the group does not exist, or
+// the client is not in it, refusal is the reply that says so. The caller must hold the lock.
+func (s *server) otherMembers(c *client, group string) (others []*client, refusal string) {
+	members, exists := s.groups[group]
+	_, member := members[c.name] // Go allows reading a map that does not exist: it is empty
+	switch {
+	case !exists:
+		return nil, noSuchGroup(group)
+	case !member:
+		return nil, "Error: you are not a member of group " + group + ". To join it: /join_group " + group
+	}
+	return members.except(c), ""
+}
+
+// noSuchGroup returns the refusal for a group that does not exist.
+func noSuchGroup(name string) string {
+	return "Error: group " + name + " does not exist. To start it: /create_group " + name
+}
+
+// removeMember takes a client out of a group, and deletes the group if no members are left. It does
+// nothing if there is no such group, or if the client is not in it. The caller must hold the lock.
 func (s *server) removeMember(c *client, group string) {
 	delete(s.groups[group], c.name)
 	if len(s.groups[group]) == 0 {
@@ -942,8 +934,7 @@ func (s *server) createGroup(c *client, name, _ string) string {
 }
 
 // joinGroup carries out /join_group. A second join changes nothing, and the members are not told
-// again. If the group does not exist, members is a nil map. Go allows reading a nil map: it is
-// empty.
+// again.
 func (s *server) joinGroup(c *client, name, _ string) string {
 	s.mu.Lock()
 	members, exists := s.groups[name]
@@ -962,20 +953,14 @@ func (s *server) joinGroup(c *client, name, _ string) string {
 	return "You joined the group " + name + "."
 }
 
-// leaveGroup carries out /leave_group. removeMember does nothing if there is no such group, or if
-// the client is not a member.
+// leaveGroup carries out /leave_group.
 func (s *server) leaveGroup(c *client, name, _ string) string {
 	s.mu.Lock()
-	members, exists := s.groups[name]
-	_, member := members[c.name]
-	others := members.except(c)
+	others, refusal := s.otherMembers(c, name)
 	s.removeMember(c, name)
 	s.mu.Unlock()
-	if !exists {
-		return noSuchGroup(name)
-	}
-	if !member {
-		return notAMember(name)
+	if refusal != "" {
+		return refusal
 	}
 	s.send(c.name+" has left the group "+name+".\n", others...)
 	return "You left the group " + name + "."
@@ -984,28 +969,13 @@ func (s *server) leaveGroup(c *client, name, _ string) string {
 // groupMsg carries out /group_msg.
 func (s *server) groupMsg(c *client, name, text string) string {
 	s.mu.RLock()
-	members, exists := s.groups[name]
-	_, member := members[c.name]
-	others := members.except(c)
+	others, refusal := s.otherMembers(c, name)
 	s.mu.RUnlock()
-	if !exists {
-		return noSuchGroup(name)
-	}
-	if !member {
-		return notAMember(name)
+	if refusal != "" {
+		return refusal
 	}
 	sent := s.send("["+c.name+"][Group "+name+"]: "+text+"\n", others...)
 	return "Message sent to group " + name + " (" + count(sent, "member") + ")."
-}
-
-// noSuchGroup returns the refusal for a group that does not exist.
-func noSuchGroup(name string) string {
-	return "Error: group " + name + " does not exist. To start it: /create_group " + name
-}
-
-// notAMember returns the refusal for a group that the client is not in.
-func notAMember(name string) string {
-	return "Error: you are not a member of group " + name + ". To join it: /join_group " + name
 }
 
 // listUsers carries out /users.

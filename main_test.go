@@ -71,7 +71,7 @@ func start(t testing.TB, settings ...string) *running {
 	t.Helper()
 	logs := new(output)
 	s := newServer(users(), log.New(logs, "", log.LstdFlags))
-	s.refusalDelay, s.passwordPause, s.acceptPause = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+	s.refusalDelay, s.passwordPause = 50*time.Millisecond, 50*time.Millisecond
 	limits := map[string]*time.Duration{
 		"loginTimeout": &s.loginTimeout, "slowTimeout": &s.slowTimeout, "refusalDelay": &s.refusalDelay,
 		"passwordPause": &s.passwordPause,
@@ -2700,7 +2700,7 @@ func BenchmarkFanOut(b *testing.B) {
 				var batch []byte
 				for line := range queues[i] {
 					batch = append(batch, line...)
-					if len(queues[i]) == 0 || len(batch) >= maxWrite {
+					if len(queues[i]) == 0 || len(batch) >= writeSize {
 						conn.Write(batch)
 						batch = batch[:0]
 					}
