@@ -47,6 +47,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -1327,6 +1328,24 @@ func TestStuck(t *testing.T) {
 	}.play(t, lines)
 }
 
+// pairs returns connected sockets, as two lists.
+func pairs(t testing.TB, n int) (near, far []*net.TCPConn) {
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	for err == nil && len(far) < n {
+		var here, there *net.TCPConn
+		if here, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr)); err == nil {
+			there, err = listener.AcceptTCP()
+			near, far = append(near, here), append(far, there)
+			t.Cleanup(func() { here.Close(); there.Close() })
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	return near, far
+}
+
 // A server without sockets: clients whose queues hold one line, and that have no writer. They show
 // what send does with full queues. queued returns a server and n such clients, whose queues are full.
 func queued(t *testing.T, slow time.Duration, n int) (s *server, list []*client) {
@@ -1725,11 +1744,11 @@ func TestLives(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for life := range lives {
-				live(t, c.addr, u, life%2 == 0)
+			for life := 0; life < lives && live(t, c.addr, u, life%2 == 0); life++ {
 			}
 		}()
 	}
+	t.Cleanup(wg.Wait) // a test that fails must not end before them
 	go func() { wg.Wait(); io.WriteString(alice.conn, "/users\n") }()
 	in, events := map[string]bool{}, 0
 	for _, line := range alice.hearUntil("Online users (1): alice") {
@@ -1763,14 +1782,15 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye.
-func live(t *testing.T, addr string, u int, reset bool) {
+// live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye. It
+// returns false if something went wrong.
+func live(t *testing.T, addr string, u int, reset bool) bool {
 	const again = "logged in already"
 	for text := again; strings.Contains(text, again); {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Error(err)
-			return
+			return false
 		}
 		conn.SetDeadline(time.Now().Add(patience))
 		fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/broadcast hi\n/groups_users\n", u, u, u)
@@ -1782,6 +1802,7 @@ func live(t *testing.T, addr string, u int, reset bool) {
 		}
 		if err != nil {
 			t.Errorf("u%d: %v after %.300q", u, err, text)
+			return false
 		}
 		if reset {
 			conn.(*net.TCPConn).SetLinger(0)
@@ -1791,52 +1812,34 @@ func live(t *testing.T, addr string, u int, reset bool) {
 		}
 		conn.Close()
 	}
+	return true
 }
 
 // ---- Fuzzing ------------------------------------------------------------------------------------
 //
 // Both run their seeds with the tests. To look for more, see TESTING.md.
 
-// A choppy reader returns what it has in pieces.
-type choppy struct {
-	rest string
-	cuts []byte // the sizes of the pieces, less one
-}
-
-// Read returns the next piece.
-func (c *choppy) Read(b []byte) (int, error) {
-	if c.rest == "" {
-		return 0, io.EOF
-	}
-	n := min(len(c.rest), len(b))
-	if len(c.cuts) > 0 {
-		n = min(n, 1+int(c.cuts[0]))
-		c.cuts = c.cuts[1:]
-	}
-	copy(b, c.rest[:n])
-	c.rest = c.rest[n:]
-	return n, nil
-}
-
 // FuzzFraming: however the stream of a line client is cut, its messages are what lies between the newlines.
 func FuzzFraming(f *testing.F) {
-	f.Add("alice\npassword123\n/users\n", []byte{1, 4, 0})
-	f.Add("a\r\nb\r\r\n\r\n\nc", []byte{0, 0, 0, 1})
-	f.Add("a\n\r", []byte{})
-	f.Add(strings.Repeat("x", 1024)+"\r\n"+strings.Repeat("y", 1025)+"\n", []byte{1, 255, 255, 255, 255})
-	f.Add(strings.Repeat("x", 9000)+"\nend", []byte{255, 0, 255})
-	f.Add(strings.Repeat("x", 8*maxMessage), []byte{})
-	f.Fuzz(func(t *testing.T, stream string, cuts []byte) {
-		in := &messageReader{input: bufio.NewReaderSize(&choppy{stream, cuts}, maxRead), lines: true}
-		for i, line := range strings.SplitAfter(stream, "\n") {
-			want := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
-			got, err := in.next()
-			bothTooLong := len(want) > maxMessage && len(got) > maxMessage
-			if got != want && !bothTooLong {
-				t.Fatalf("message %d is %q (%v), want %q", i, got, err, want)
-			}
-			if last := !strings.HasSuffix(line, "\n"); last != (err == io.EOF) {
-				t.Fatalf("message %d comes with the error %v; it is the last: %v", i, err, last)
+	for _, stream := range []string{"alice\npassword123\n/users\n", "a\r\nb\r\r\n\r\n\nc", "a\n\r",
+		strings.Repeat("x", 1024) + "\r\n" + strings.Repeat("y", 1025) + "\n",
+		strings.Repeat("x", 9000) + "\nend", strings.Repeat("x", 8*maxMessage)} {
+		f.Add(stream)
+	}
+	f.Fuzz(func(t *testing.T, stream string) {
+		for _, cut := range []func(io.Reader) io.Reader{iotest.DataErrReader, iotest.HalfReader, iotest.OneByteReader} {
+			input := bufio.NewReaderSize(cut(strings.NewReader(stream)), maxRead)
+			in := &messageReader{input: input, lines: true}
+			for i, line := range strings.SplitAfter(stream, "\n") {
+				want := strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+				got, err := in.next()
+				bothTooLong := len(want) > maxMessage && len(got) > maxMessage
+				if got != want && !bothTooLong {
+					t.Fatalf("message %d is %q (%v), want %q", i, got, err, want)
+				}
+				if last := !strings.HasSuffix(line, "\n"); last != (err == io.EOF) {
+					t.Fatalf("message %d comes with the error %v; it is the last: %v", i, err, last)
+				}
 			}
 		}
 	})
@@ -2606,33 +2609,21 @@ func gradeOurs(t *testing.T) {
 // They measure the server over loopback, with its clients in the same process. Beside it they measure the
 // floor: a loop that does nothing but write the same lines to as many connections. See TESTING.md.
 
-// benchLine is what is said, and heardLine what others hear of it.
-const (
-	benchLine = "the quick brown fox jumps over the lazy dog, and the dog does not care\n"
-	heardLine = "[u0][Broadcast]: " + benchLine
-)
+// benchLine is what is said.
+const benchLine = "the quick brown fox jumps over the lazy dog, and the dog does not care\n"
 
-// pairs returns connected sockets, as two lists.
-func pairs(b testing.TB, n int) (near, far []*net.TCPConn) {
-	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	for err == nil && len(far) < n {
-		var here, there *net.TCPConn
-		if here, err = net.DialTCP("tcp", nil, listener.Addr().(*net.TCPAddr)); err == nil {
-			there, err = listener.AcceptTCP()
-			near, far = append(near, here), append(far, there)
-			b.Cleanup(func() { here.Close(); there.Close() })
-		}
+// online returns the connections of n users who are online.
+func online(b *testing.B, n int) (conns []*net.TCPConn) {
+	c := converse(b, lines, fmt.Sprintf("u0..u%d in", n-1))
+	for i := range n {
+		conns = append(conns, c.peers[fmt.Sprint("u", i)].conn)
+		conns[i].SetReadDeadline(time.Time{})
 	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	listener.Close()
-	return near, far
+	return conns
 }
 
 // sink reads a connection and counts off the lines that come.
 func sink(conn net.Conn, lines *sync.WaitGroup) {
-	conn.SetReadDeadline(time.Time{})
 	buffer := make([]byte, 64<<10)
 	for err := error(nil); err == nil; {
 		var n int
@@ -2669,20 +2660,13 @@ func BenchmarkFanOut(b *testing.B) {
 		senders, readers, batch := size[0], size[1], size[2]
 		name := fmt.Sprintf("%d senders, %d readers, %d at a time", senders, readers, batch)
 		b.Run(name, func(b *testing.B) {
-			c := converse(b, lines, fmt.Sprintf("u0..u%d in", senders+readers-1))
-			var conns []*net.TCPConn
-			for i := range senders + readers {
-				conns = append(conns, c.peers[fmt.Sprint("u", i)].conn)
-			}
+			conns := online(b, senders+readers)
 			said := strings.Repeat("/broadcast "+benchLine, batch)
 			fanOut(b, conns, batch, func(call int) { io.WriteString(conns[call%senders], said) })
 		})
-		if senders > 1 {
-			continue
-		}
 		b.Run("floor of "+name, func(b *testing.B) {
-			near, far := pairs(b, readers)
-			heard := bytes.Repeat([]byte(heardLine), batch)
+			near, far := pairs(b, senders+readers)
+			heard := bytes.Repeat([]byte("[u0][Broadcast]: "+benchLine), batch)
 			fanOut(b, near, batch, func(int) {
 				for _, conn := range far {
 					conn.Write(heard)
@@ -2690,75 +2674,39 @@ func BenchmarkFanOut(b *testing.B) {
 			})
 		})
 	}
-	b.Run("floor of 100 readers, through queues", func(b *testing.B) {
-		near, far := pairs(b, 100)
-		queues := make([]chan string, len(far))
-		for i, conn := range far {
-			queues[i] = make(chan string, queueLength)
-			b.Cleanup(func() { close(queues[i]) })
-			go func() {
-				var batch []byte
-				for line := range queues[i] {
-					batch = append(batch, line...)
-					if len(queues[i]) == 0 || len(batch) >= writeSize {
-						conn.Write(batch)
-						batch = batch[:0]
-					}
-				}
-			}()
-		}
-		fanOut(b, near, 256, func(int) {
-			for range 256 {
-				for _, queue := range queues {
-					queue <- heardLine
-				}
-			}
-		})
-	})
 }
 
-// BenchmarkPrivate: pairs of users, of whom one writes to the other and waits for the line to arrive. An
-// operation is one such trip, of all pairs together. The floor sends the line straight on.
+// BenchmarkPrivate: pairs of users, of whom one writes to the other. When all have written, they wait until
+// all lines have arrived. An operation is one line. The floor sends each line straight on.
 func BenchmarkPrivate(b *testing.B) {
-	trips := func(b *testing.B, n int, trip func(pair int)) {
-		var all sync.WaitGroup
+	exchange := func(b *testing.B, from, to []*net.TCPConn) {
+		heard := make([]byte, 200) // more than the line, which is one write
 		b.ReportAllocs()
 		b.ResetTimer()
-		for pair := range n {
-			all.Add(1)
-			go func() {
-				defer all.Done()
-				for i := pair; i < b.N; i += n {
-					trip(pair)
-				}
-			}()
+		for i := 0; i < b.N; i += len(from) {
+			for pair, conn := range from {
+				fmt.Fprintf(conn, "/msg u%d %s", len(from)+pair, benchLine)
+			}
+			for _, conn := range to {
+				conn.Read(heard)
+			}
 		}
-		all.Wait()
 	}
 	for _, n := range []int{1, 50} {
 		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
-			c := converse(b, lines, fmt.Sprintf("u0..u%d in", 2*n-1))
-			var from, to []*peer
-			for i := range n {
-				from, to = append(from, c.peers[fmt.Sprint("u", 2*i)]), append(to, c.peers[fmt.Sprint("u", 2*i+1)])
-				go io.Copy(io.Discard, from[i].conn)
-				to[i].conn.SetReadDeadline(time.Time{})
+			conns := online(b, 2*n)
+			for _, conn := range conns[:n] {
+				go io.Copy(io.Discard, conn)
 			}
-			trips(b, n, func(i int) {
-				io.WriteString(from[i].conn, "/msg "+to[i].name+" "+benchLine)
-				to[i].in.ReadSlice('\n')
-			})
+			exchange(b, conns[:n], conns[n:])
 		})
-		b.Run(fmt.Sprintf("floor, %d pairs", n), func(b *testing.B) {
+		b.Run(fmt.Sprintf("floor of %d pairs", n), func(b *testing.B) {
 			from, in := pairs(b, n)
 			out, to := pairs(b, n)
 			for i := range n {
 				go io.Copy(out[i], in[i])
 			}
-			trips(b, n, func(i int) {
-				io.WriteString(from[i], "[u0]: "+benchLine)
-				io.ReadFull(to[i], make([]byte, len("[u0]: "+benchLine)))
-			})
+			exchange(b, from, to)
 		})
 	}
 }
