@@ -22,7 +22,7 @@
 //	                                     / \
 //	bob's socket ----> session(bob) ----+--> queue(bob) ----> writer(bob) ----> bob's socket
 //
-// Four rules make sure that these goroutines do not disturb each other. Comments cite R1 to R4:
+// Four rules make sure that these goroutines do not disturb each other:
 //
 //	R1  A goroutine must hold the lock, server.mu, to use the fields that stand below mu in the
 //	    struct. While it holds the lock, it uses no socket, channel or log: those may block.
@@ -30,8 +30,8 @@
 //	    to it, and after the login only the writer.
 //	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
 //	    Instead, endAfter asks a writer to end. At its end, the writer closes another channel, done.
-//	R4  Only its own session takes a client out of the chat. Others only make the session's next
-//	    read fail, which ends it: drop closes the connection, and stop sets a read deadline.
+//	R4  Only a client's own session takes it out of the chat. Other goroutines make reading fail, and
+//	    then the session ends: drop closes the connection, and stop sets a read deadline.
 package main
 
 import (
@@ -59,7 +59,7 @@ type server struct {
 	log           *log.Logger
 	commands      []command
 	loginTimeout  time.Duration // the limit for a login; without it, a silent stranger could stay
-	slowTimeout   time.Duration // the limit for waiting at a full queue, for one write, and for hangUp
+	slowTimeout   time.Duration // the limit for a wait at a full queue, a writer's write, and hangUp
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
 
@@ -68,7 +68,7 @@ type server struct {
 	mu       sync.RWMutex       // the lock (R1): many may hold it to read, or one to change the data
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
-	taken    map[string]bool    // names online, and names just leaving; they cannot log in
+	taken    map[string]bool    // names of users online or just leaving; another login is refused
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
@@ -81,7 +81,7 @@ type client struct {
 	done     chan struct{} // closed when the writer ends; after that, nobody empties the queue
 }
 
-// A clients map finds a client by its name. It holds everybody in the chat, or in one group.
+// A clients map finds a client by its name.
 type clients map[string]*client
 
 // A command is a row of the table in newServer.
@@ -91,9 +91,7 @@ type command struct {
 	text string // how help shows the rest of the line: "<message>"; empty if there is none
 	help string
 	ends bool // the session ends after this command
-
-	// run carries the command out. In the table it is a method of the server: s.msg.
-	run func(c *client, name, text string) (reply string)
+	run  func(c *client, name, text string) (reply string)
 }
 
 // newServer returns a server that is ready to serve. To add a command, add a row to this table, a
@@ -135,9 +133,8 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 const stopTimeout = 2 * time.Second
 
 // main runs the server until a signal comes: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal was
-// closed). Then all clients in the chat get a last line. The exit status is 0 after a signal, 1 if
-// the server could not start, and 2 if the command line was wrong. (If you start the server with go
-// run, you see the exit status of go run.)
+// closed). The exit status is 0 after a signal, 1 if the server could not start, and 2 if the
+// command line was wrong. (If you start the server with go run, you see the exit status of go run.)
 func main() {
 	address := "127.0.0.1:12345" // the port of the assignment, for clients on this machine
 	if len(os.Args) == 2 {
@@ -175,11 +172,12 @@ func main() {
 }
 
 // loadUsers reads a file of lines username:password, and returns a map from user names to
-// passwords. The first colon ends the name. A password may contain colons and spaces. A bad line
-// ends the program. If it were skipped, nobody would notice until its user tried to log in.
+// passwords. A password may contain colons and spaces. If the file cannot be read or has a bad
+// line, loadUsers ends the program. If it skipped the line, nobody would notice until its user tried
+// to log in.
 //
 // SHORTCUT: the passwords are stored as they are, because the assignment asks for it. A real server
-// stores a slow hash of each password. Whoever steals the file can then only guess.
+// stores a hash of each. Computing it is slow, so a thief of the file cannot try many passwords.
 func loadUsers(path string) map[string]string {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -202,9 +200,9 @@ func loadUsers(path string) map[string]string {
 	return passwords
 }
 
-// newLogger returns the server's logger. It writes to the console (standard error) and to a file
-// that is named after the day of the start. Only the owner may read the file, because it has user
-// names and addresses.
+// newLogger returns the server's logger. The log file is named after the day of the start. Only its
+// owner may read it, because it has user names and addresses. (It never has passwords or messages.)
+// An error ends the program.
 func newLogger() *log.Logger {
 	os.Mkdir("logs", 0o700) // usually it exists already; if it cannot be made, OpenFile fails
 	path := "logs/" + time.Now().Format(time.DateOnly) + ".log"
@@ -215,12 +213,10 @@ func newLogger() *log.Logger {
 	return log.New(consoleAndFile{file}, "", log.LstdFlags)
 }
 
-// consoleAndFile writes each line of the log to the console and to the file. A line never contains
-// a password or a message.
+// consoleAndFile writes each line of the log to the console (standard error) and to the file.
 type consoleAndFile struct{ file *os.File }
 
-// Write ignores errors. If the disk is full, or the console is gone, the other one still gets the
-// line.
+// Write ignores errors. If the disk is full or the console is gone, the other one still gets the line.
 func (w consoleAndFile) Write(line []byte) (int, error) {
 	w.file.Write(line)
 	os.Stderr.Write(line)
@@ -228,9 +224,9 @@ func (w consoleAndFile) Write(line []byte) (int, error) {
 }
 
 // serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
-// listener. If Accept fails before that, the process usually has no free file descriptor. Each
-// connection needs one, as each open file does. Descriptors become free when clients leave, so
-// serve tries again after a second. Without the pause, it would fill the disk with log lines.
+// listener. Accept can also fail, usually because the process has no free file descriptor. Each
+// connection and each open file needs one. Descriptors become free when clients leave, so serve
+// tries again after a second. Without the pause, it would fill the disk with log lines.
 func (s *server) serve(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
@@ -249,9 +245,8 @@ func (s *server) serve(listener net.Listener) {
 	}
 }
 
-// stop refuses new clients, sends a last line to everybody in the chat, and ends their sessions. It
-// holds the lock for a moment and never waits for a client. A client that is still in the login
-// cannot enter any more.
+// stop refuses new clients, also those who are logging in. It sends a last line to everybody in the
+// chat and ends their sessions. It holds the lock for a moment and never waits for a client.
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
@@ -259,22 +254,22 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		c.endAfter("Server is shutting down.\n") // first, because the session calls endAfter, too
-		c.conn.SetReadDeadline(time.Now())       // reading fails from now on, and the session ends
+		c.endAfter("Server is shutting down.\n") // before the session calls it: the first call wins
+		c.conn.SetReadDeadline(time.Now())       // makes reading fail (R4)
 	}
 }
 
 // ---- The life of a connection -------------------------------------------------------------------
 //
 // The session stays with a connection from beginning to end. Its steps are: log in, enter the chat,
-// carry out commands, leave the chat, hang up. After a refused login it only hangs up.
+// carry out commands, leave the chat, hang up.
 //
 // The commands can end for several reasons: the client quits, the client does not read, its
 // connection breaks, or the server stops. In each case the next step is to leave the chat. So the
 // code that cleans up exists only once.
 
-// sendBuffer is the size, in bytes, of the buffer in which the operating system keeps what is on
-// its way to a client. (Linux doubles it.) Without this limit the buffer can grow to several
+// sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its way
+// to a client. (Linux doubles the size.) Without this limit the buffer can grow to several
 // megabytes. When the buffer is full, a write must wait until about a third of it is free again. If
 // that third is a megabyte, a slow client may need longer than slowTimeout to read it. The server
 // would drop this client although it is reading.
@@ -293,9 +288,10 @@ func (s *server) handle(conn *net.TCPConn) {
 	s.hangUp(conn, in)
 }
 
-// login asks for a user name and a password. If they are right and the user can enter the chat,
-// login returns the client. Otherwise login sends a refusal and returns nil. If the connection ends
-// before anything was typed, login returns nil and logs nothing.
+// login asks for a user name and a password, and waits for them until loginTimeout is over. If they
+// are right and the user can enter the chat, login returns the client. Otherwise login sends a
+// refusal and returns nil. If the connection ends before anything was typed, login returns nil and
+// logs nothing.
 //
 // A wrong name and a wrong password get the same answer after the same time. Otherwise a stranger
 // could find out which names exist. An unknown name is not logged, because it may be a password
@@ -311,8 +307,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline of the login. After enter it would be too late: stop can find the client
-	// then, and this line could clear the deadline by which stop ends the session.
+	// Clear the deadline of the login now, before enter. After enter, stop can find the client and set
+	// a deadline to end its session. This line would delete that deadline.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -331,7 +327,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		name = "an unknown user"
 	}
 	s.log.Printf("WARN login of %s from %v failed%s", name, conn.RemoteAddr(), reason)
-	time.Sleep(time.Until(started.Add(s.refusalDelay))) // to make guessing slower
+	time.Sleep(time.Until(started.Add(s.refusalDelay))) // all refusals take the same time
 	conn.Write([]byte("Authentication failed" + reason + ".\n"))
 	return nil
 }
@@ -346,7 +342,7 @@ func (s *server) matches(name, password string) bool {
 // enter, problem says why; otherwise it is empty. enter may block in send.
 //
 // The welcome is put into the queue before other sessions can find the client. So it is the first
-// line. The writer starts only when other sessions can find the client. So a user who sees the
+// line. The writer starts later, when they can already find the client. So a user who sees the
 // welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{
@@ -356,7 +352,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	c.queue <- "Welcome to the chat server!\n"
 
 	s.mu.Lock()
-	others := s.online.except(nil) // c is not among them yet
+	others := s.online.except(nil)
 	switch {
 	case s.stopping:
 		problem = "the server is shutting down"
@@ -378,7 +374,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 }
 
 // chat carries out commands until the client quits or reading fails. It returns the last line for
-// the client. It blocks while it waits for a message, and while a command waits in send.
+// the client. It blocks while it waits for a message, and while it or a command waits in send.
 //
 // Each line of a reply is put into the queue alone. So a full queue holds 256 lines, and not 256
 // long lists of groups.
@@ -419,7 +415,7 @@ func (s *server) leave(c *client, lastLine string) {
 	for group := range s.groups { // Go allows deleting from a map in a loop over it
 		s.removeMember(c, group)
 	}
-	others := s.online.except(nil) // c is not among them any more
+	others := s.online.except(nil)
 	if s.stopping {
 		others = nil // everybody leaves now, and nobody needs to be told
 	}
@@ -435,10 +431,10 @@ func (s *server) leave(c *client, lastLine string) {
 }
 
 // hangUp closes a connection without losing the last lines. If a program closes a socket that has
-// unread bytes, TCP resets the connection: it ends immediately, and lines that are still on their
-// way to the client can be lost. So hangUp first closes only the sending direction, which is called
-// a half-close. The client's next read then reports the end of the connection. Until the client
-// closes its side, too, hangUp reads and discards what arrives, for slowTimeout at most.
+// unread bytes, TCP resets the connection, which means that it ends immediately. Lines on their way
+// to the client can be lost. So hangUp first closes only the sending direction. This is called a
+// half-close: the client can read all lines, and then sees the end. hangUp reads and discards what
+// the client still sends. It stops when the client closes its side, or after slowTimeout.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -499,16 +495,16 @@ func (m *messageReader) next() (string, error) {
 	return message, err
 }
 
-// peek blocks until the buffer holds n bytes, and returns all that it holds. The bytes stay in the
-// buffer. The error comes from reading the connection, or it says that the buffer is full.
+// peek blocks until the buffer holds n bytes, and returns all that it holds. The error comes from
+// reading the connection, or it says that the buffer is full.
 func (m *messageReader) peek(n int) (string, error) {
 	_, err := m.input.Peek(n)
 	all, _ := m.input.Peek(m.input.Buffered()) // this Peek never has to read, and so it cannot fail
 	return string(all), err
 }
 
-// nextLine blocks until a line comes, and returns it without its end. If a line is longer than the
-// buffer, nextLine returns the beginning, which is too long for a message, and discards the rest.
+// nextLine blocks until a line comes, and returns it without its end. If a line does not fit into
+// the buffer, nextLine discards the rest. What it returns is still too long, and execute refuses it.
 //
 // If the connection breaks in the middle of a line, the half line is discarded: whoever typed
 // "/msg bob I do not agr" had more to say.
@@ -540,8 +536,8 @@ func (m *messageReader) nextLine() (string, error) {
 // If nothing more comes for passwordPause, readLogin stops waiting, and the password is wrong. As
 // soon as there is a newline, this is a line client: the first two lines are name and password.
 //
-// Without a newline, the first read is taken for the whole name. If TCP has cut the name of a raw
-// client, the login is refused, and the user has to try again.
+// Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
+// or joined it with the password, the login is refused, and the user has to try again.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
@@ -611,13 +607,13 @@ func (m *messageReader) startsCommand(text string) bool {
 // isSpace also counts a tab as a space.
 func isSpace(char byte) bool { return char == ' ' || char == '\t' }
 
-// dangerous are the two line separators of Unicode, and the characters that turn the direction of
-// the text around.
+// dangerous holds the line and paragraph separators of Unicode. It also holds the characters that
+// change the direction of the text.
 const dangerous = "\u2028\u2029\u061C\u200E\u200F\u202A\u202B\u202C\u202D\u202E\u2066\u2067\u2068\u2069"
 
-// visible replaces a character that could harm a terminal by U+FFFD, the replacement character. It
-// returns any other character unchanged. Control characters can clear a terminal or begin a new
-// line. (For bytes that are not UTF-8, strings.Map calls visible with U+FFFD.)
+// visible returns U+FFFD, the replacement character, for a character that could harm a terminal or
+// mislead its user. Control characters, for example, can clear a terminal or begin a new line.
+// (Bytes that are not UTF-8 already arrive here as U+FFFD.)
 func visible(char rune) rune {
 	isControl := char < ' ' || (0x7F <= char && char <= 0x9F)
 	switch {
@@ -649,14 +645,16 @@ func validName(name string) bool {
 //
 // A queue needs a limit. Otherwise a client that never reads would fill the memory. When a queue is
 // full there are three choices: drop the line, drop the client (close its connection), or make the
-// sender wait. Making the sender wait is called backpressure. This server makes the sender wait for
-// up to slowTimeout, and then drops the client. So a client can lose its connection, but it never
-// misses a line while it stays connected. The time limit also prevents a deadlock. Suppose that
-// alice and bob flood each other, and their clients do not read while they write. Then both queues
-// are full, each session waits for room in the other queue, and no session reads what its client
-// writes. Without the limit, all four would wait for ever.
+// sender wait. The last choice is called backpressure. This server makes the sender wait for up to
+// slowTimeout. Then it drops the client whose queue is full. So a client can lose its connection,
+// but it never misses a line while it stays connected.
+//
+// The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
+// clients do not read while they write. Then both queues are full, each session waits for room in
+// the other queue, and no session reads what its client writes. Without the limit, the sessions and
+// the clients would wait for ever.
 
-// queueLength is the capacity of a queue, in lines. When a queue is full, senders wait.
+// queueLength is the capacity of a queue, in lines.
 const queueLength = 256
 
 // writeSize is the size, in bytes, of the buffer in which a writer collects lines, and so the limit
@@ -669,9 +667,9 @@ const writeSize = 4096
 // If queues are full, send waits for all of them at the same time. So it blocks for slowTimeout at
 // most, even if a hundred receivers do not read.
 //
-// SHORTCUT: "sent" means that a queue took the line. Nobody knows whether the client has read it,
-// and the queue of a client that is leaving may take a line that nobody will write. In a real
-// system, clients acknowledge messages.
+// SHORTCUT: "sent" means that a queue took the line. Nobody knows whether the client has read it. If
+// the client is just leaving, perhaps no writer will write the line. In a real system, clients
+// acknowledge messages.
 //
 // SHORTCUT: when alice and bob send at the same time, two receivers may get the lines in different
 // order. A real server gives all messages one order, for example by numbering them in one place.
@@ -711,8 +709,8 @@ func (s *server) waitForRoom(line string, c *client) bool {
 	}
 }
 
-// drop closes the connection of a client. The client's session cleans up (R4). Several goroutines
-// may drop the same client. Only the first Close succeeds, so the log has one line about it.
+// drop closes the connection of a client (R4). Several goroutines may drop the same client. Only the
+// first Close succeeds, so the log has one line about it.
 func (s *server) drop(c *client, reason string) {
 	err := c.conn.Close()
 	if err == nil {
@@ -725,8 +723,8 @@ func (s *server) drop(c *client, reason string) {
 // small ones. If writing fails, because the client does not read or is gone, the client is dropped.
 //
 // If both channels hold a line, select takes one at random. That does no harm, because the last line
-// is written after all that is queued. The loop over these lines cannot block: nobody else takes
-// lines out of the queue, so a line that len has counted is still there.
+// is written after all that is queued. The loop over these lines cannot block. Only the writer takes
+// lines out of its queue, so all lines that len has counted are still there.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	out := bufio.NewWriterSize(timedWriter{c.conn, s.slowTimeout}, writeSize)
@@ -754,8 +752,8 @@ func (s *server) write(c *client) {
 	}
 }
 
-// A timedWriter gives each write to a connection a time limit of its own. With one limit for all
-// writes of a long reply, a slow client could be dropped although it is reading.
+// A timedWriter sets a new time limit for each write to a connection. With one limit for all writes
+// of a long reply, a slow client could be dropped although it is reading.
 type timedWriter struct {
 	conn  *net.TCPConn
 	limit time.Duration
@@ -778,15 +776,14 @@ func (c *client) endAfter(lastLine string) {
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command has a function. Its parameters are the client and the arguments that were typed. It
-// returns the reply, which may have several lines. The program that graded the course recognized
-// refusals by their words. So a refusal begins with "Error: ", and it contains "not" or "exist" or
-// shows the usage. Any other reply contains none of the words fail, error, exist and not, unless a
-// user chose such a name.
+// A command returns its reply, which may have several lines. The program that graded the assignment
+// recognized refusals by their words. So a refusal begins with "Error: ". It also contains "not" or
+// "exist", or it shows the usage. Other replies contain none of the words "fail", "error", "exist"
+// and "not". Only a name that a user chose may contain them.
 //
-// Most commands work in two steps. First they hold the lock. Under the lock they read or change the
-// data, and copy the list of receivers. Such a copy is called a snapshot. Then they release the
-// lock and send. Suppose alice writes to a group:
+// A command that sends to others works in two steps. First it takes the lock. Under the lock it
+// reads or changes the data, and copies the list of receivers. Such a copy is called a snapshot.
+// Then it releases the lock and sends, which may block. Suppose alice writes to a group:
 //
 //  1. Her session copies the other members, bob and carol, under the lock.
 //  2. Bob leaves the group. His session gets the lock immediately, because nobody holds it.
@@ -846,8 +843,8 @@ func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
 
-// except returns a list of all clients but one. except(nil) returns all of them. The caller must
-// hold the lock.
+// except returns a list of all clients in the map, without this one. except(nil) returns all of
+// them. The caller must hold the lock.
 func (cs clients) except(one *client) []*client {
 	others := make([]*client, 0, len(cs))
 	for _, c := range cs {
@@ -862,7 +859,7 @@ func (cs clients) except(one *client) []*client {
 // the client is not in it, refusal is the reply that says so. The caller must hold the lock.
 func (s *server) otherMembers(c *client, group string) (others []*client, refusal string) {
 	members, exists := s.groups[group]
-	_, member := members[c.name] // Go allows reading a map that does not exist: it is empty
+	_, member := members[c.name] // if there is no group, members is nil: an empty map for reading
 	switch {
 	case !exists:
 		return nil, noSuchGroup(group)
@@ -897,7 +894,7 @@ func (s *server) msg(c *client, name, text string) string {
 	if online {
 		sent = s.send("["+c.name+"]: "+text+"\n", receiver)
 	}
-	if sent == 0 { // perhaps the receiver has just left
+	if sent == 0 { // not online, or gone while send waited
 		return "Error: " + name + " is not online. Who is: /users"
 	}
 	return "Message sent to " + name + "."
@@ -986,8 +983,8 @@ func (s *server) listUsers(*client, string, string) string {
 	return "Online users " + list(online)
 }
 
-// listGroups carries out /groups_users. It copies the groups under the lock. Sorting and formatting
-// take much longer, and need no lock.
+// listGroups carries out /groups_users. It sorts and formats without the lock, because that takes
+// much longer than copying.
 func (s *server) listGroups(*client, string, string) string {
 	groups := map[string][]*client{}
 	s.mu.RLock()
@@ -1012,7 +1009,7 @@ func (s *server) help(*client, string, string) string {
 	return strings.Join(lines, "\n")
 }
 
-// quit carries out /quit and /exit. Their rows (ends: true) end the session.
+// quit carries out /quit and /exit.
 func (s *server) quit(*client, string, string) string { return "Goodbye!" }
 
 // list returns the number of clients and their names in order: "(2): alice, bob".

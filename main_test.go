@@ -1063,12 +1063,14 @@ func TestLogin(t *testing.T) {
 			alice in`},
 		{"timeout", `
 			server loginTimeout 1s
+			server passwordPause 1h
 			a connects
 			a << Enter username:\x20
 			b login alice
 			c login alice\n
 			d login alice\npassw
-			a,b,c,d < Authentication failed: no login within 1 seconds. | END`},
+			e login alice passw
+			a,b,c,d,e < Authentication failed: no login within 1 seconds. | END`},
 		{"no timeout after the login", `
 			server loginTimeout 2s
 			alice in
