@@ -72,7 +72,8 @@ type server struct {
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
-// There is a client value for each user who has logged in. Its fields never change.
+// There is a client value for each user who has logged in. Its fields never change. Many goroutines
+// may use the connection and the channels at the same time: these have locks inside. So has a Logger.
 type client struct {
 	name     string
 	conn     *net.TCPConn
@@ -254,8 +255,10 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		c.endAfter("Server is shutting down.\n") // before the session calls it: the first call wins
-		c.conn.SetReadDeadline(time.Now())       // makes reading fail (R4)
+		// In this order: the deadline ends the read in which the session waits (R4). Then the session
+		// calls endAfter, too, and the first call wins.
+		c.endAfter("Server is shutting down.\n")
+		c.conn.SetReadDeadline(time.Now())
 	}
 }
 
@@ -270,8 +273,8 @@ func (s *server) stop(listener net.Listener) {
 
 // sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its way
 // to a client. (Linux doubles the size.) Without this limit the buffer can grow to several
-// megabytes. When the buffer is full, a write must wait until about a third of it is free again. If
-// that third is a megabyte, a slow client may need longer than slowTimeout to read it. The server
+// megabytes. When it is full, Linux lets the next write wait until about a third of it is free. A
+// slow client may need longer than slowTimeout to read a third of several megabytes. The server
 // would drop this client although it is reading.
 const sendBuffer = 64 << 10
 
@@ -327,7 +330,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		name = "an unknown user"
 	}
 	s.log.Printf("WARN login of %s from %v failed%s", name, conn.RemoteAddr(), reason)
-	time.Sleep(time.Until(started.Add(s.refusalDelay))) // all refusals take the same time
+	time.Sleep(time.Until(started.Add(s.refusalDelay))) // also slows guessing
 	conn.Write([]byte("Authentication failed" + reason + ".\n"))
 	return nil
 }
@@ -341,9 +344,9 @@ func (s *server) matches(name, password string) bool {
 // enter lets a user into the chat, tells the others, and returns the client. If the user cannot
 // enter, problem says why; otherwise it is empty. enter may block in send.
 //
-// The welcome is put into the queue before other sessions can find the client. So it is the first
-// line. The writer starts later, when they can already find the client. So a user who sees the
-// welcome can already receive messages.
+// The welcome goes into the queue first, when no other session can find the client yet. So no line
+// can come before it. The writer starts last, when all sessions can find the client. So a user who
+// sees the welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{
 		name: name, conn: conn, queue: make(chan string, queueLength),
@@ -430,11 +433,12 @@ func (s *server) leave(c *client, lastLine string) {
 	<-c.done // the writer must end before hangUp closes the connection
 }
 
-// hangUp closes a connection without losing the last lines. If a program closes a socket that has
-// unread bytes, TCP resets the connection, which means that it ends immediately. Lines on their way
-// to the client can be lost. So hangUp first closes only the sending direction. This is called a
-// half-close: the client can read all lines, and then sees the end. hangUp reads and discards what
-// the client still sends. It stops when the client closes its side, or after slowTimeout.
+// hangUp closes a connection without losing the last lines. If the server closed the socket before
+// it has read all that the client sent, TCP would reset the connection: it ends immediately, and
+// lines on their way to the client can be lost. So hangUp first closes only the sending direction.
+// This is called a half-close: the client can read all lines, and then sees the end. hangUp reads
+// and discards what the client still sends, until the client closes its side, too, or slowTimeout
+// is over.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -505,8 +509,8 @@ func (m *messageReader) peek(n int) (string, error) {
 // nextLine blocks until a line comes, and returns it without its end. If a line does not fit into
 // the buffer, nextLine discards the rest. What it returns is still too long, and execute refuses it.
 //
-// If the connection breaks in the middle of a line, the half line is discarded: whoever typed
-// "/msg bob I do not agr" had more to say.
+// If the connection breaks in the middle of a line, and does not end normally, the half line is
+// discarded: whoever typed "/msg bob I do not agr" had more to say.
 func (m *messageReader) nextLine() (string, error) {
 	part, err := m.input.ReadSlice('\n')
 	line := string(part) // a copy, because the next ReadSlice overwrites part
@@ -560,13 +564,14 @@ func validName(name string) bool {
 // A queue needs a limit. Otherwise a client that never reads would fill the memory. When a queue is
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
-// slowTimeout. Then it drops the client whose queue is full. So a client can lose its connection,
-// but it never misses a line while it stays connected.
+// slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
+// write, so it may drop the client first.) So a client can lose its connection, but it never misses
+// a line while it stays connected.
 //
 // The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
 // clients do not read while they write. Then both queues are full, each session waits for room in
-// the other queue, and no session reads what its client writes. Without the limit, the sessions and
-// the clients would wait for ever.
+// the other queue, and no session reads. Soon the clients cannot write any more, and wait, too.
+// Without the limit, all of them would wait for ever.
 
 // queueLength is the capacity of a queue, in lines.
 const queueLength = 256
@@ -637,8 +642,8 @@ func (s *server) drop(c *client, reason string) {
 // small ones. If writing fails, because the client does not read or is gone, the client is dropped.
 //
 // If both channels hold a line, select takes one at random. That does no harm, because the last line
-// is written after all that is queued. The loop over these lines cannot block. Only the writer takes
-// lines out of its queue, so all lines that len has counted are still there.
+// is written after all that is queued. In the inner loop, receiving cannot block. Only the writer
+// takes lines out of its queue, so all lines that len has counted are still there.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	out := bufio.NewWriterSize(timedWriter{c.conn, s.slowTimeout}, writeSize)
@@ -965,7 +970,7 @@ func count(n int, thing string) string {
 // soon as there is a newline, this is a line client: the first two lines are name and password.
 //
 // Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
-// or joined it with the password, the login is refused, and the user has to try again.
+// or joined it with the password, the login is refused, and the user has to connect again.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))

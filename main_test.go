@@ -450,6 +450,7 @@ func (p *peer) misbehaves(verb, text string) {
 	case "half-closes":
 		p.conn.CloseWrite()
 	case "dead":
+		p.conn.SetWriteDeadline(time.Time{})
 		p.until(func() bool {
 			_, err := p.conn.Write([]byte("."))
 			return err != nil
@@ -1116,6 +1117,14 @@ func TestEnd(t *testing.T) {
 			x half-closes
 			x << Enter username: Enter password: Authentication failed.\n
 			x < END`},
+		{"much was sent after /quit, and the last lines wait in buffers", `
+			alice in
+			alice deaf
+			alice floods {/users\n*2000}/quit\n{/users\n*200000}
+			alice << {Online users (1): alice\n*1700}
+			alice pauses 300ms
+			alice << {Online users (1): alice\n*300}Goodbye!\n
+			alice < END`},
 		{"the end is said at once", `
 			server slowTimeout 1h
 			alice in
@@ -1312,6 +1321,28 @@ func TestStuck(t *testing.T) {
 			alice > /leave_group new
 			alice until You left the group new.
 			alice,bob,charlie,david gone`},
+		{"the lock is free while all wait", `
+			server slowTimeout 1h
+			u0,alice,bob,charlie,david,eve,u1 in
+			u0 > /create_group cs -> Group cs created.
+			alice > /join_group cs -> You joined the group cs.
+			u0 < alice has joined the group cs.
+			bob > /join_group cs -> You joined the group cs.
+			u0,alice < bob has joined the group cs.
+			u0 stuck
+			charlie > /msg u0 hi
+			david > /broadcast hi
+			alice,bob,charlie,eve,u1 < [david][Broadcast]: hi
+			alice > /group_msg cs hi
+			bob < [alice][Group cs]: hi
+			bob > /leave_group cs
+			alice < bob has left the group cs.
+			eve > /join_group cs
+			alice < eve has joined the group cs.
+			frank login frank\n letmein\n -> Welcome to the chat server!
+			alice,bob,charlie,david,eve,u1 < frank has joined the chat.
+			u1 > /create_group new -> Group new created.
+			u0..u1,alice,bob,charlie,david,eve gone`},
 		{"nobody writes to it any more", `
 			server slowTimeout 500ms
 			u0,alice in
