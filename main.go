@@ -72,8 +72,8 @@ type server struct {
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
-// There is a client value for each user who has logged in. Its fields never change. Many goroutines
-// may use the connection and the channels at the same time: these have locks inside. So has a Logger.
+// There is a client value for each user who has logged in. Its fields never change. Any goroutine may
+// close conn, set its deadline, or use the channels: these have locks inside. So has a Logger.
 type client struct {
 	name     string
 	conn     *net.TCPConn
@@ -251,12 +251,12 @@ func (s *server) serve(listener net.Listener) {
 func (s *server) stop(listener net.Listener) {
 	s.mu.Lock()
 	s.stopping = true
-	online := s.online.except(nil)
+	online := s.online.all()
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		// In this order: the deadline ends the read in which the session waits (R4). Then the session
-		// calls endAfter, too, and the first call wins.
+		// endAfter comes first. The deadline ends the read in which the session waits (R4). Then the
+		// session calls endAfter with an empty line, and the first call wins.
 		c.endAfter("Server is shutting down.\n")
 		c.conn.SetReadDeadline(time.Now())
 	}
@@ -272,10 +272,10 @@ func (s *server) stop(listener net.Listener) {
 // code that cleans up exists only once.
 
 // sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its way
-// to a client. (Linux doubles the size.) Without this limit the buffer can grow to several
-// megabytes. When it is full, Linux lets the next write wait until about a third of it is free. A
-// slow client may need longer than slowTimeout to read a third of several megabytes. The server
-// would drop this client although it is reading.
+// to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until about
+// a third of it is free. If a write takes longer than slowTimeout, the client is dropped. Without
+// this limit the buffer can grow to several megabytes. A slow client may need too long for a third
+// of that. It would be dropped although it is reading.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection.
@@ -311,7 +311,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		return nil // the connection has ended
 	}
 	// Clear the deadline of the login now, before enter. After enter, stop can find the client and set
-	// a deadline to end its session. This line would delete that deadline.
+	// a deadline to end its session. If this line stood there, it could delete that deadline.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -355,7 +355,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 	c.queue <- "Welcome to the chat server!\n"
 
 	s.mu.Lock()
-	others := s.online.except(nil)
+	others := s.online.all()
 	switch {
 	case s.stopping:
 		problem = "the server is shutting down"
@@ -383,8 +383,8 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 // long lists of groups.
 //
 // A message may come together with an error, if the client has closed the connection after the
-// message. So chat carries out the message first. It does not matter which error it is, because no
-// more messages can come.
+// message. So chat carries out the message first. (An empty message does nothing.) It does not matter
+// which error it is, because no more messages can come.
 func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	for {
 		message, err := in.next()
@@ -418,7 +418,7 @@ func (s *server) leave(c *client, lastLine string) {
 	for group := range s.groups { // Go allows deleting from a map in a loop over it
 		s.removeMember(c, group)
 	}
-	others := s.online.except(nil)
+	others := s.online.all()
 	if s.stopping {
 		others = nil // everybody leaves now, and nobody needs to be told
 	}
@@ -436,9 +436,9 @@ func (s *server) leave(c *client, lastLine string) {
 // hangUp closes a connection without losing the last lines. If the server closed the socket before
 // it has read all that the client sent, TCP would reset the connection: it ends immediately, and
 // lines on their way to the client can be lost. So hangUp first closes only the sending direction.
-// This is called a half-close: the client can read all lines, and then sees the end. hangUp reads
-// and discards what the client still sends, until the client closes its side, too, or slowTimeout
-// is over.
+// This is called a half-close: the client can read all lines, and then sees the end. With a new
+// deadline, hangUp reads and discards what the client still sends, until the client closes its side,
+// too, or slowTimeout is over.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -463,7 +463,7 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 //	               the server cuts there.
 //
 // The server treats every client as a raw client until its first newline, and as a line client from
-// then on. The last section of this file has the code that only raw clients need.
+// then on. The code for raw clients is in the last section of this file.
 
 // maxMessage is the longest message, in bytes without its line end. The assignment sets it.
 const maxMessage = 1024
@@ -481,7 +481,8 @@ type messageReader struct {
 	commands []command // for finding where a command of a raw client begins
 }
 
-// next blocks until a message comes, and returns it without its line end. The error comes from
+// next blocks until a message comes, and returns it. From a line client this is a line without its
+// end. From a raw client it is the first command of the bytes in the buffer. The error comes from
 // reading the connection. A line client may close its connection after a line that has no newline.
 // Then next returns this line together with io.EOF, the normal end of a connection.
 func (m *messageReader) next() (string, error) {
@@ -565,8 +566,8 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
 // slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
-// write, so it may drop the client first.) So a client can lose its connection, but it never misses
-// a line while it stays connected.
+// write. If a client hangs, its writer usually drops it first.) So a client can lose its connection,
+// but it never misses a line while it stays in the chat.
 //
 // The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
 // clients do not read while they write. Then both queues are full, each session waits for room in
@@ -639,7 +640,7 @@ func (s *server) drop(c *client, reason string) {
 
 // write is the writer of a client (R2). It collects lines in a buffer, and writes the buffer to the
 // socket when it is full, or when the queue is empty. One large write costs much less than many
-// small ones. If writing fails, because the client does not read or is gone, the client is dropped.
+// small ones. If the client does not read or is gone, writing fails, and write drops the client.
 //
 // If both channels hold a line, select takes one at random. That does no harm, because the last line
 // is written after all that is queued. In the inner loop, receiving cannot block. Only the writer
@@ -762,8 +763,10 @@ func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
 
-// except returns a list of all clients in the map, without this one. except(nil) returns all of
-// them. The caller must hold the lock.
+// all returns a list of all clients in the map. The caller must hold the lock.
+func (cs clients) all() []*client { return cs.except(nil) }
+
+// except returns a list of all clients in the map, without this one. The caller must hold the lock.
 func (cs clients) except(one *client) []*client {
 	others := make([]*client, 0, len(cs))
 	for _, c := range cs {
@@ -794,7 +797,8 @@ func noSuchGroup(name string) string {
 }
 
 // removeMember takes a client out of a group, and deletes the group if no members are left. It does
-// nothing if there is no such group, or if the client is not in it. The caller must hold the lock.
+// nothing if there is no such group, or if the client is not in it. The caller must hold the lock, by
+// Lock and not by RLock.
 func (s *server) removeMember(c *client, group string) {
 	delete(s.groups[group], c.name)
 	if len(s.groups[group]) == 0 {
@@ -897,7 +901,7 @@ func (s *server) groupMsg(c *client, name, text string) string {
 // listUsers carries out /users.
 func (s *server) listUsers(*client, string, string) string {
 	s.mu.RLock()
-	online := s.online.except(nil)
+	online := s.online.all()
 	s.mu.RUnlock()
 	return "Online users " + list(online)
 }
@@ -908,7 +912,7 @@ func (s *server) listGroups(*client, string, string) string {
 	groups := map[string][]*client{}
 	s.mu.RLock()
 	for name, members := range s.groups {
-		groups[name] = members.except(nil)
+		groups[name] = members.all()
 	}
 	s.mu.RUnlock()
 	var lines []string
@@ -951,9 +955,10 @@ func count(n int, thing string) string {
 
 // ---- Raw clients --------------------------------------------------------------------------------
 //
-// You can skip this section. The client of the course sends no delimiter, and it cannot be changed.
-// So the server has to guess where its messages end, and the guess can be wrong. If you design a
-// protocol, give it a delimiter.
+// The client of the course sends no delimiter, and it cannot be changed. So the server has to guess
+// where its messages end, and the guess can be wrong. If you design a protocol, give it a delimiter.
+// At a first reading, it is enough to know what these functions return. (readLogin serves line
+// clients, too.)
 
 // readLogin sends the prompts for the user name and the password, and returns what was typed. It
 // returns an error only if nothing was typed before the connection or the time ended.
@@ -966,11 +971,11 @@ func count(n int, thing string) string {
 //	"passw"      "alicepassw"           "passw" is wrong; it waits, because more may come
 //	"ord123"     "alicepassword123"     "password123" is right; the login is complete
 //
-// If nothing more comes for passwordPause, readLogin stops waiting, and the password is wrong. As
-// soon as there is a newline, this is a line client: the first two lines are name and password.
+// If a password has begun and nothing more comes for passwordPause, the password is wrong. As soon
+// as there is a newline, this is a line client: the first two lines are name and password.
 //
 // Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
-// or joined it with the password, the login is refused, and the user has to connect again.
+// or joined it with the password, the login fails, and the user has to connect again.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
