@@ -1325,10 +1325,13 @@ func TestStuck(t *testing.T) {
 			server slowTimeout 1h
 			u0,alice,bob,charlie,david,eve,u1 in
 			u0 > /create_group cs -> Group cs created.
-			alice > /join_group cs -> You joined the group cs.
+			alice > /join_group cs
 			u0 < alice has joined the group cs.
-			bob > /join_group cs -> You joined the group cs.
-			u0,alice < bob has joined the group cs.
+			bob > /join_group cs
+			bob > /users
+			bob until Online users (7): alice, bob, charlie, david, eve, u0, u1
+			alice > /users
+			alice until Online users (7): alice, bob, charlie, david, eve, u0, u1
 			u0 stuck
 			charlie > /msg u0 hi
 			david > /broadcast hi
