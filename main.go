@@ -30,8 +30,8 @@
 //	    to it, and after the login only the writer.
 //	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
 //	    Instead, endAfter asks a writer to end. At its end, the writer closes another channel, done.
-//	R4  Only a client's own session takes it out of the chat. Other goroutines make reading fail, and
-//	    then the session ends: drop closes the connection, and stop sets a read deadline.
+//	R4  Only a client's own session takes it out of the chat. Other goroutines make reading from the
+//	    socket fail, and the session ends there: drop closes the connection, stop sets a deadline.
 package main
 
 import (
@@ -255,8 +255,8 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		// endAfter comes first. The deadline ends the read in which the session waits (R4). Then the
-		// session calls endAfter with an empty line, and the first call wins.
+		// endAfter comes first, because the first call wins. The deadline ends the read in which the
+		// session waits (R4), and then leave calls endAfter with an empty line.
 		c.endAfter("Server is shutting down.\n")
 		c.conn.SetReadDeadline(time.Now())
 	}
@@ -273,8 +273,8 @@ func (s *server) stop(listener net.Listener) {
 
 // sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its way
 // to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until about
-// a third of it is free. If a write takes longer than slowTimeout, the client is dropped. Without
-// this limit the buffer can grow to several megabytes. A slow client may need too long for a third
+// a third of it is free. If a write takes longer than slowTimeout, the client is dropped. Without a
+// fixed size the buffer can grow to several megabytes. A slow client may need too long for a third
 // of that. It would be dropped although it is reading.
 const sendBuffer = 64 << 10
 
@@ -296,9 +296,9 @@ func (s *server) handle(conn *net.TCPConn) {
 // refusal and returns nil. If the connection ends before anything was typed, login returns nil and
 // logs nothing.
 //
-// A wrong name and a wrong password get the same answer after the same time. Otherwise a stranger
-// could find out which names exist. An unknown name is not logged, because it may be a password
-// that was typed at the wrong prompt.
+// A wrong name and a wrong password take the same steps and get the same answer, refusalDelay after
+// the start of the login or later. Otherwise a stranger could find out which names exist. An unknown
+// name is not logged, because it may be a password that was typed at the wrong prompt.
 //
 // SHORTCUT: a stranger can guess on many connections at the same time. A real server counts the
 // failures of each address.
@@ -310,8 +310,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline of the login now, before enter. After enter, stop can find the client and set
-	// a deadline to end its session. If this line stood there, it could delete that deadline.
+	// Clear the deadline that readLogin has set. This must be before enter: after enter, stop can set
+	// a deadline to end the session, and this line could delete it.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -345,8 +345,8 @@ func (s *server) matches(name, password string) bool {
 // enter, problem says why; otherwise it is empty. enter may block in send.
 //
 // The welcome goes into the queue first, when no other session can find the client yet. So no line
-// can come before it. The writer starts last, when all sessions can find the client. So a user who
-// sees the welcome can already receive messages.
+// can come before it. The writer starts after that, when all sessions can find the client. So a user
+// who sees the welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{
 		name: name, conn: conn, queue: make(chan string, queueLength),
@@ -463,7 +463,7 @@ func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 //	               the server cuts there.
 //
 // The server treats every client as a raw client until its first newline, and as a line client from
-// then on. The code for raw clients is in the last section of this file.
+// then on. The last section of this file has readLogin, and the code for raw clients.
 
 // maxMessage is the longest message, in bytes without its line end. The assignment sets it.
 const maxMessage = 1024
@@ -566,8 +566,8 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
 // slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
-// write. If a client hangs, its writer usually drops it first.) So a client can lose its connection,
-// but it never misses a line while it stays in the chat.
+// write. If a client hangs, its socket is full before its queue, so usually its writer drops it.) So
+// a client can lose its connection, but it never misses a line while it stays in the chat.
 //
 // The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
 // clients do not read while they write. Then both queues are full, each session waits for room in
@@ -975,7 +975,7 @@ func count(n int, thing string) string {
 // as there is a newline, this is a line client: the first two lines are name and password.
 //
 // Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
-// or joined it with the password, the login fails, and the user has to connect again.
+// the login fails soon. If TCP has joined it with the password, the login fails at the deadline.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
