@@ -72,8 +72,8 @@ type server struct {
 	stopping bool               // true after stop: nobody can enter the chat
 }
 
-// There is a client value for each user who has logged in. Its fields never change. Any goroutine may
-// close conn, set its deadline, or use the channels: these have locks inside. So has a Logger.
+// There is a client value for each user who has logged in. Its fields never change. Any goroutine
+// may close conn, set its deadline, or use the channels: these have locks inside. So has a Logger.
 type client struct {
 	name     string
 	conn     *net.TCPConn
@@ -147,8 +147,8 @@ func main() {
 		os.Stderr.WriteString("usage: go run . [host:port]\n")
 		os.Exit(2)
 	}
-	// With "go run . 2>&1 | head", the log goes into a pipe. After head has ended, the next log line
-	// causes the signal SIGPIPE. It would end the server, so ignore it.
+	// With "go run . 2>&1 | head", the log goes into a pipe. After head has ended, the next log
+	// line causes the signal SIGPIPE. It would end the server, so ignore it.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -174,8 +174,8 @@ func main() {
 
 // loadUsers reads a file of lines username:password, and returns a map from user names to
 // passwords. A password may contain colons and spaces. If the file cannot be read or has a bad
-// line, loadUsers ends the program. If it skipped the line, nobody would notice until its user tried
-// to log in.
+// line, loadUsers ends the program. If it skipped the line, nobody would notice until its user
+// tried to log in.
 //
 // SHORTCUT: the passwords are stored as they are, because the assignment asks for it. A real server
 // stores a hash of each. Computing it is slow, so a thief of the file cannot try many passwords.
@@ -217,7 +217,8 @@ func newLogger() *log.Logger {
 // consoleAndFile writes each line of the log to the console (standard error) and to the file.
 type consoleAndFile struct{ file *os.File }
 
-// Write ignores errors. If the disk is full or the console is gone, the other one still gets the line.
+// Write ignores errors. If the disk is full or the console is gone, the other one still gets the
+// line.
 func (w consoleAndFile) Write(line []byte) (int, error) {
 	w.file.Write(line)
 	os.Stderr.Write(line)
@@ -255,8 +256,8 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		// endAfter comes first, because the first call wins. The deadline ends the read in which the
-		// session waits (R4), and then leave calls endAfter with an empty line.
+		// endAfter comes first, because the first call wins. The deadline ends the read in which
+		// the session waits (R4), and then leave calls endAfter with an empty line.
 		c.endAfter("Server is shutting down.\n")
 		c.conn.SetReadDeadline(time.Now())
 	}
@@ -271,11 +272,11 @@ func (s *server) stop(listener net.Listener) {
 // connection breaks, or the server stops. In each case the next step is to leave the chat. So the
 // code that cleans up exists only once.
 
-// sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its way
-// to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until about
-// a third of it is free. If a write takes longer than slowTimeout, the client is dropped. Without a
-// fixed size the buffer can grow to several megabytes. A slow client may need too long for a third
-// of that. It would be dropped although it is reading.
+// sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its
+// way to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until
+// about a third of it is free. If a write takes longer than slowTimeout, the client is dropped.
+// Without a fixed size the buffer can grow to several megabytes. A slow client may need too long
+// for a third of that. It would be dropped although it is reading.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection.
@@ -297,8 +298,8 @@ func (s *server) handle(conn *net.TCPConn) {
 // logs nothing.
 //
 // A wrong name and a wrong password take the same steps and get the same answer, refusalDelay after
-// the start of the login or later. Otherwise a stranger could find out which names exist. An unknown
-// name is not logged, because it may be a password that was typed at the wrong prompt.
+// the start of the login or later. Otherwise a stranger could find out which names exist. An
+// unknown name is not logged, because it may be a password that was typed at the wrong prompt.
 //
 // SHORTCUT: a stranger can guess on many connections at the same time. A real server counts the
 // failures of each address.
@@ -310,8 +311,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline that readLogin has set. This must be before enter: after enter, stop can set
-	// a deadline to end the session, and this line could delete it.
+	// Clear the deadline that readLogin has set. This must be before enter: after enter, stop can
+	// set a deadline to end the session, and this line could delete it.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -345,8 +346,8 @@ func (s *server) matches(name, password string) bool {
 // enter, problem says why; otherwise it is empty. enter may block in send.
 //
 // The welcome goes into the queue first, when no other session can find the client yet. So no line
-// can come before it. The writer starts after that, when all sessions can find the client. So a user
-// who sees the welcome can already receive messages.
+// can come before it. The writer starts after that, when all sessions can find the client. So a
+// user who sees the welcome can already receive messages.
 func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem string) {
 	c = &client{
 		name: name, conn: conn, queue: make(chan string, queueLength),
@@ -383,8 +384,8 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 // long lists of groups.
 //
 // A message may come together with an error, if the client has closed the connection after the
-// message. So chat carries out the message first. (An empty message does nothing.) It does not matter
-// which error it is, because no more messages can come.
+// message. So chat carries out the message first. (An empty message does nothing.) It does not
+// matter which error it is, because no more messages can come.
 func (s *server) chat(c *client, in *messageReader) (lastLine string) {
 	for {
 		message, err := in.next()
@@ -437,8 +438,8 @@ func (s *server) leave(c *client, lastLine string) {
 // it has read all that the client sent, TCP would reset the connection: it ends immediately, and
 // lines on their way to the client can be lost. So hangUp first closes only the sending direction.
 // This is called a half-close: the client can read all lines, and then sees the end. With a new
-// deadline, hangUp reads and discards what the client still sends, until the client closes its side,
-// too, or slowTimeout is over.
+// deadline, hangUp reads and discards what the client still sends, until the client closes its
+// side, too, or slowTimeout is over.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -508,7 +509,8 @@ func (m *messageReader) peek(n int) (string, error) {
 }
 
 // nextLine blocks until a line comes, and returns it without its end. If a line does not fit into
-// the buffer, nextLine discards the rest. What it returns is still too long, and execute refuses it.
+// the buffer, nextLine discards the rest. What it returns is still too long, and execute refuses
+// it.
 //
 // If the connection breaks in the middle of a line, and does not end normally, the half line is
 // discarded: whoever typed "/msg bob I do not agr" had more to say.
@@ -566,8 +568,8 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
 // slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
-// write. If a client hangs, its socket is full before its queue, so usually its writer drops it.) So
-// a client can lose its connection, but it never misses a line while it stays in the chat.
+// write. If a client hangs, its socket is full before its queue, so usually its writer drops it.)
+// So a client can lose its connection, but it never misses a line while it stays in the chat.
 //
 // The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
 // clients do not read while they write. Then both queues are full, each session waits for room in
@@ -587,8 +589,8 @@ const writeSize = 4096
 // If queues are full, send waits for all of them at the same time. So it blocks for slowTimeout at
 // most, even if a hundred receivers do not read.
 //
-// SHORTCUT: "sent" means that a queue took the line. Nobody knows whether the client has read it. If
-// the client is just leaving, perhaps no writer will write the line. In a real system, clients
+// SHORTCUT: "sent" means that a queue took the line. Nobody knows whether the client has read it.
+// If the client is just leaving, perhaps no writer will write the line. In a real system, clients
 // acknowledge messages.
 //
 // SHORTCUT: when alice and bob send at the same time, two receivers may get the lines in different
@@ -629,8 +631,8 @@ func (s *server) waitForRoom(line string, c *client) bool {
 	}
 }
 
-// drop closes the connection of a client (R4). Several goroutines may drop the same client. Only the
-// first Close succeeds, so the log has one line about it.
+// drop closes the connection of a client (R4). Several goroutines may drop the same client. Only
+// the first Close succeeds, so the log has one line about it.
 func (s *server) drop(c *client, reason string) {
 	err := c.conn.Close()
 	if err == nil {
@@ -642,9 +644,9 @@ func (s *server) drop(c *client, reason string) {
 // socket when it is full, or when the queue is empty. One large write costs much less than many
 // small ones. If the client does not read or is gone, writing fails, and write drops the client.
 //
-// If both channels hold a line, select takes one at random. That does no harm, because the last line
-// is written after all that is queued. In the inner loop, receiving cannot block. Only the writer
-// takes lines out of its queue, so all lines that len has counted are still there.
+// If both channels hold a line, select takes one at random. That does no harm, because the last
+// line is written after all that is queued. In the inner loop, receiving cannot block. Only the
+// writer takes lines out of its queue, so all lines that len has counted are still there.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	out := bufio.NewWriterSize(timedWriter{c.conn, s.slowTimeout}, writeSize)
@@ -797,8 +799,8 @@ func noSuchGroup(name string) string {
 }
 
 // removeMember takes a client out of a group, and deletes the group if no members are left. It does
-// nothing if there is no such group, or if the client is not in it. The caller must hold the lock, by
-// Lock and not by RLock.
+// nothing if there is no such group, or if the client is not in it. The caller must hold the lock,
+// by Lock and not by RLock.
 func (s *server) removeMember(c *client, group string) {
 	delete(s.groups[group], c.name)
 	if len(s.groups[group]) == 0 {
@@ -956,9 +958,9 @@ func count(n int, thing string) string {
 // ---- Raw clients --------------------------------------------------------------------------------
 //
 // The client of the course sends no delimiter, and it cannot be changed. So the server has to guess
-// where its messages end, and the guess can be wrong. If you design a protocol, give it a delimiter.
-// At a first reading, it is enough to know what these functions return. (readLogin serves line
-// clients, too.)
+// where its messages end, and the guess can be wrong. If you design a protocol, give it a
+// delimiter. At a first reading, it is enough to know what these functions return. (readLogin
+// serves line clients, too.)
 
 // readLogin sends the prompts for the user name and the password, and returns what was typed. It
 // returns an error only if nothing was typed before the connection or the time ended.
@@ -996,8 +998,8 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 		}
 		typed, err = in.peek(len(typed) + 1)
 		if err != nil {
-			// Stop waiting: the pause or the time for the login is over, the connection has ended, or
-			// the buffer is full. That is no error here: login decides about what was typed.
+			// Stop waiting: the pause or the time for the login is over, the connection has ended,
+			// or the buffer is full. That is no error here: login decides about what was typed.
 			return name, password, nil
 		}
 	}
