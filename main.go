@@ -30,8 +30,8 @@
 //	    to it, and after the login only the writer.
 //	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
 //	    Instead, endAfter asks a writer to end. At its end, the writer closes another channel, done.
-//	R4  Only a client's own session takes it out of the chat. Other goroutines make reading from the
-//	    socket fail, and the session ends there: drop closes the connection, stop sets a deadline.
+//	R4  Only a client's own session takes it out of the chat. Others only make its read fail: drop
+//	    closes the connection, and stop sets a deadline. Then the session leaves the chat.
 package main
 
 import (
@@ -53,13 +53,13 @@ import (
 // variables, so a test can run many servers at the same time.
 type server struct {
 	// These fields are set before the first connection and never change. So every goroutine may
-	// read them without the lock. The durations are fields and not constants, so that tests can
-	// use shorter ones.
+	// read them without the lock. The durations are fields and not constants, so that tests can use
+	// shorter ones.
 	passwords     map[string]string // by user name
 	log           *log.Logger
 	commands      []command
 	loginTimeout  time.Duration // the limit for a login; without it, a silent stranger could stay
-	slowTimeout   time.Duration // the limit for a wait at a full queue, a writer's write, and hangUp
+	slowTimeout   time.Duration // the limit for one wait at a full queue, one write, and hangUp
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
 
@@ -73,7 +73,7 @@ type server struct {
 }
 
 // There is a client value for each user who has logged in. Its fields never change. Any goroutine
-// may close conn, set its deadline, or use the channels: these have locks inside. So has a Logger.
+// may close conn, set its deadline, use the channels, or log: all these have locks inside.
 type client struct {
 	name     string
 	conn     *net.TCPConn
@@ -123,7 +123,7 @@ func newServer(passwords map[string]string, logger *log.Logger) *server {
 // ---- Starting and stopping ----------------------------------------------------------------------
 //
 // An error at the start prints one line and ends the program, because somebody is watching the
-// terminal. A later error is only logged, and the server goes on.
+// terminal. A later error is logged or ignored, and the server goes on.
 //
 // A comment at each go statement says when its goroutine ends. A goroutine that nobody needs any
 // more, but that never ends, is called a leak: it keeps its memory for ever.
@@ -174,8 +174,8 @@ func main() {
 
 // loadUsers reads a file of lines username:password, and returns a map from user names to
 // passwords. A password may contain colons and spaces. If the file cannot be read or has a bad
-// line, loadUsers ends the program. If it skipped the line, nobody would notice until its user
-// tried to log in.
+// line, loadUsers ends the program. Otherwise the mistake would stay hidden until a user could not
+// log in.
 //
 // SHORTCUT: the passwords are stored as they are, because the assignment asks for it. A real server
 // stores a hash of each. Computing it is slow, so a thief of the file cannot try many passwords.
@@ -256,8 +256,8 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		// endAfter comes first, because the first call wins. The deadline ends the read in which
-		// the session waits (R4), and then leave calls endAfter with an empty line.
+		// endAfter comes first: only its first call has an effect. The deadline makes the session's
+		// read fail (R4), and then leave calls endAfter again.
 		c.endAfter("Server is shutting down.\n")
 		c.conn.SetReadDeadline(time.Now())
 	}
@@ -268,15 +268,15 @@ func (s *server) stop(listener net.Listener) {
 // The session stays with a connection from beginning to end. Its steps are: log in, enter the chat,
 // carry out commands, leave the chat, hang up.
 //
-// The commands can end for several reasons: the client quits, the client does not read, its
-// connection breaks, or the server stops. In each case the next step is to leave the chat. So the
-// code that cleans up exists only once.
+// The commands can end for several reasons: the client quits or closes its connection, it does not
+// read, the connection breaks, or the server stops. In each case the next step is to leave the
+// chat. So the code that cleans up exists only once.
 
 // sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its
 // way to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until
 // about a third of it is free. If a write takes longer than slowTimeout, the client is dropped.
-// Without a fixed size the buffer can grow to several megabytes. A slow client may need too long
-// for a third of that. It would be dropped although it is reading.
+// Without a fixed size the buffer can grow to several megabytes. A slow client may not empty a
+// third of that in time. It would be dropped although it is reading.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection.
@@ -297,9 +297,9 @@ func (s *server) handle(conn *net.TCPConn) {
 // refusal and returns nil. If the connection ends before anything was typed, login returns nil and
 // logs nothing.
 //
-// A wrong name and a wrong password take the same steps and get the same answer, refusalDelay after
-// the start of the login or later. Otherwise a stranger could find out which names exist. An
-// unknown name is not logged, because it may be a password that was typed at the wrong prompt.
+// A wrong name and a wrong password get the same answer. It comes refusalDelay after the start of
+// the login, or later. Otherwise a stranger could find out which names exist. An unknown name is
+// not logged, because it may be a password that was typed at the wrong prompt.
 //
 // SHORTCUT: a stranger can guess on many connections at the same time. A real server counts the
 // failures of each address.
@@ -311,8 +311,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline that readLogin has set. This must be before enter: after enter, stop can
-	// set a deadline to end the session, and this line could delete it.
+	// Clear the deadline that readLogin has set. Do it before enter. After enter, stop may set a
+	// deadline, and this line must not delete it.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -381,7 +381,7 @@ func (s *server) enter(name string, conn *net.TCPConn) (c *client, problem strin
 // the client. It blocks while it waits for a message, and while it or a command waits in send.
 //
 // Each line of a reply is put into the queue alone. So a full queue holds 256 lines, and not 256
-// long lists of groups.
+// long replies.
 //
 // A message may come together with an error, if the client has closed the connection after the
 // message. So chat carries out the message first. (An empty message does nothing.) It does not
@@ -434,12 +434,12 @@ func (s *server) leave(c *client, lastLine string) {
 	<-c.done // the writer must end before hangUp closes the connection
 }
 
-// hangUp closes a connection without losing the last lines. If the server closed the socket before
-// it has read all that the client sent, TCP would reset the connection: it ends immediately, and
-// lines on their way to the client can be lost. So hangUp first closes only the sending direction.
-// This is called a half-close: the client can read all lines, and then sees the end. With a new
-// deadline, hangUp reads and discards what the client still sends, until the client closes its
-// side, too, or slowTimeout is over.
+// hangUp closes a connection without losing the last lines. Suppose the server closed the socket
+// before it has read all that the client sent. TCP would reset the connection, which ends it
+// immediately. Lines on their way to the client could be lost. So hangUp first closes only the
+// sending direction. This is called a half-close: the client can read all lines, and then sees the
+// end. Then hangUp sets a new deadline, and discards what the client still sends. It ends when the
+// client closes its side, too, or after slowTimeout.
 func (s *server) hangUp(conn *net.TCPConn, in *messageReader) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(s.slowTimeout))
@@ -482,10 +482,10 @@ type messageReader struct {
 	commands []command // for finding where a command of a raw client begins
 }
 
-// next blocks until a message comes, and returns it. From a line client this is a line without its
-// end. From a raw client it is the first command of the bytes in the buffer. The error comes from
-// reading the connection. A line client may close its connection after a line that has no newline.
-// Then next returns this line together with io.EOF, the normal end of a connection.
+// next blocks until a message comes, and returns it. From a line client this is one line, without
+// the newline. From a raw client it is the first command of the bytes in the buffer. The error
+// comes from reading the connection. A line client may close its connection after a line that has
+// no newline. Then next returns this line together with io.EOF, the normal end of a connection.
 func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
@@ -509,11 +509,11 @@ func (m *messageReader) peek(n int) (string, error) {
 }
 
 // nextLine blocks until a line comes, and returns it without its end. If a line does not fit into
-// the buffer, nextLine discards the rest. What it returns is still too long, and execute refuses
-// it.
+// the buffer, nextLine discards the rest. The part that it returns is longer than maxMessage, so
+// execute refuses it.
 //
-// If the connection breaks in the middle of a line, and does not end normally, the half line is
-// discarded: whoever typed "/msg bob I do not agr" had more to say.
+// If the connection breaks (it is reset, for example) inside a line, nextLine discards this half
+// line. Somebody who typed "/msg bob I do not agr" wanted to say more.
 func (m *messageReader) nextLine() (string, error) {
 	part, err := m.input.ReadSlice('\n')
 	line := string(part) // a copy, because the next ReadSlice overwrites part
@@ -568,8 +568,9 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
 // slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
-// write. If a client hangs, its socket is full before its queue, so usually its writer drops it.)
-// So a client can lose its connection, but it never misses a line while it stays in the chat.
+// write. The socket of a client that hangs fills before its queue. So usually the writer drops the
+// client.) So a client can lose its connection, but it never misses a line while it stays in the
+// chat.
 //
 // The time limit also prevents a deadlock. Suppose that alice and bob flood each other, and their
 // clients do not read while they write. Then both queues are full, each session waits for room in
@@ -579,8 +580,8 @@ func validName(name string) bool {
 // queueLength is the capacity of a queue, in lines.
 const queueLength = 256
 
-// writeSize is the size, in bytes, of the buffer in which a writer collects lines, and so the limit
-// of one write. With a larger one, floods of lines are faster, but each client costs more memory.
+// writeSize is the size, in bytes, of a writer's buffer. No write is larger. A larger buffer would
+// write many lines faster, but each client would cost more memory.
 const writeSize = 4096
 
 // send puts a line into the queues of the receivers, and returns how many queues took it. The
@@ -645,8 +646,7 @@ func (s *server) drop(c *client, reason string) {
 // small ones. If the client does not read or is gone, writing fails, and write drops the client.
 //
 // If both channels hold a line, select takes one at random. That does no harm, because the last
-// line is written after all that is queued. In the inner loop, receiving cannot block. Only the
-// writer takes lines out of its queue, so all lines that len has counted are still there.
+// line is written after all that is queued.
 func (s *server) write(c *client) {
 	defer close(c.done)
 	out := bufio.NewWriterSize(timedWriter{c.conn, s.slowTimeout}, writeSize)
@@ -664,7 +664,7 @@ func (s *server) write(c *client) {
 		case lastLine := <-c.lastLine:
 			queued := len(c.queue) // lines that come later are not written
 			for range queued {
-				line := <-c.queue
+				line := <-c.queue // cannot block: nobody else takes lines out of this queue
 				out.WriteString(line)
 			}
 			out.WriteString(lastLine)
@@ -687,8 +687,8 @@ func (w timedWriter) Write(bytes []byte) (int, error) {
 	return w.conn.Write(bytes)
 }
 
-// endAfter asks the writer of a client to write the lines in the queue, then this last line, and to
-// end. It does not block. If stop and the client's own session both call it, the first call wins.
+// endAfter asks a client's writer to write the queued lines and this last line, and then to end. It
+// does not block. If stop and the client's own session both call it, the first call wins.
 func (c *client) endAfter(lastLine string) {
 	select {
 	case c.lastLine <- lastLine:
@@ -701,7 +701,7 @@ func (c *client) endAfter(lastLine string) {
 // A command returns its reply, which may have several lines. The program that graded the assignment
 // recognized refusals by their words. So a refusal begins with "Error: ". It also contains "not" or
 // "exist", or it shows the usage. Other replies contain none of the words "fail", "error", "exist"
-// and "not". Only a name that a user chose may contain them.
+// and "not". Only names may contain them.
 //
 // A command that sends to others works in two steps. First it takes the lock. Under the lock it
 // reads or changes the data, and copies the list of receivers. Such a copy is called a snapshot.
@@ -759,8 +759,8 @@ func cutWord(text string) (word, rest string) {
 	return text[:end], strings.TrimLeft(text[end:], " \t")
 }
 
-// usage returns the command as it is typed: "/msg <username> <message>". Fields and Join remove the
-// extra spaces where name or text is empty.
+// usage returns the command as it is typed: "/msg <username> <message>". If name or text is empty,
+// strings.Fields and Join remove the extra spaces.
 func (cmd command) usage() string {
 	return strings.Join(strings.Fields(cmd.word+" "+cmd.name+" "+cmd.text), " ")
 }
@@ -783,7 +783,7 @@ func (cs clients) except(one *client) []*client {
 // the client is not in it, refusal is the reply that says so. The caller must hold the lock.
 func (s *server) otherMembers(c *client, group string) (others []*client, refusal string) {
 	members, exists := s.groups[group]
-	_, member := members[c.name] // if there is no group, members is nil: an empty map for reading
+	_, member := members[c.name] // members may be nil, which reads like an empty map
 	switch {
 	case !exists:
 		return nil, noSuchGroup(group)
@@ -977,7 +977,7 @@ func count(n int, thing string) string {
 // as there is a newline, this is a line client: the first two lines are name and password.
 //
 // Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
-// the login fails soon. If TCP has joined it with the password, the login fails at the deadline.
+// the login fails soon. If TCP has joined both, readLogin waits for a password until the deadline.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))
@@ -1010,9 +1010,9 @@ func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.T
 }
 
 // firstCommand returns the first command of a text from a raw client. TCP may have joined several,
-// as in "/create_group a/create_group b". A new command begins at a command word under three
-// conditions: the character before it is not a space, a space follows it, and the command takes
-// arguments. So each of these is one command:
+// as in "/create_group a/create_group b". A command word begins a new command under three
+// conditions: no space stands before it, a space follows it, and the command takes arguments. So
+// each of these is one command:
 //
 //	/msg bob see /msg carol hi      there is a space before the second /msg
 //	/msg bob path/msg               no space follows
