@@ -1780,7 +1780,10 @@ func TestLives(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for life := 0; life < lives && live(t, c.addr, u, life%2 == 0); life++ {
+			for life := range lives {
+				if !live(t, c.addr, u, life%2 == 0) {
+					return
+				}
 			}
 		}()
 	}
