@@ -187,7 +187,7 @@ func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, status int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// A program is a server that runs as a program of its own. What it logs goes through a pipe.
+// A program is a server that runs as a program of its own. Its log goes through a pipe.
 type program struct {
 	*running
 	*exec.Cmd
@@ -289,12 +289,12 @@ func (p *program) ended() int {
 // conversations are a table of tests: name and rows.
 type conversations [][2]string
 
-// A kind is a kind of client.
-type kind string
+// A kind is a kind of client: its name, and how it ends a message.
+type kind struct{ name, end string }
 
-const (
-	lines kind = "lines" // ends each message with a newline
-	raw   kind = "raw"   // sends no newlines
+var (
+	lines = kind{"lines", `\n`}
+	raw   = kind{"raw", ""}
 )
 
 // play plays each conversation with a server of its own, once with each kind of client.
@@ -303,7 +303,7 @@ func (table conversations) play(t *testing.T, kinds ...kind) {
 	t.Parallel()
 	for _, row := range table {
 		for _, kind := range kinds {
-			t.Run(row[0]+"/"+string(kind), func(t *testing.T) {
+			t.Run(row[0]+"/"+kind.name, func(t *testing.T) {
 				t.Parallel()
 				converse(t, kind, row[1])
 			})
@@ -394,9 +394,8 @@ func (c *talk) does(name, verb, text string) {
 		p = c.connect(name)
 		p.logIn(strings.Fields(said)...)
 	case "in":
-		end := map[kind]string{lines: `\n`}[c.kind]
 		p = c.connect(name)
-		p.logIn(name+end, users()[name]+end)
+		p.logIn(name+c.kind.end, users()[name]+c.kind.end)
 		p.hear("Welcome to the chat server!\n")
 		for _, other := range c.here {
 			c.peers[other].hear(name + " has joined the chat.\n")
@@ -560,7 +559,7 @@ func (p *peer) logIn(pieces ...string) {
 // say sends a message as this conversation's kind of client does.
 func (p *peer) say(message string) {
 	p.Helper()
-	p.send(unescape(message) + map[kind]string{lines: "\n"}[p.kind])
+	p.send(unescape(message + p.kind.end))
 }
 
 // send sends bytes as they are, in one write.
@@ -992,7 +991,7 @@ func TestClient(t *testing.T) {
 //
 // Where a limit is an hour, the test shows that nobody waits for it.
 
-// What a login sends decides, however it is cut into pieces.
+// A login comes out the same, however its bytes are cut into pieces.
 func TestLogin(t *testing.T) {
 	conversations{
 		{"right", `
@@ -1150,7 +1149,7 @@ func TestEnd(t *testing.T) {
 }
 
 // Nobody can write to a user who has left, but the name is taken until all have heard of it. Here
-// that takes as long as u0, who does not read, is waited for.
+// u0 does not read, so this takes until u0 is dropped.
 func TestLeaving(t *testing.T) {
 	conversations{{"with a stuck client", `
 		server slowTimeout 4s
@@ -1202,7 +1201,7 @@ func TestFramingLines(t *testing.T) {
 	}.play(t, lines)
 }
 
-// What one read brings from a client without newlines is one message, or several where a command begins.
+// The bytes of one read from a raw client are one message, or several where a command begins.
 func TestFramingRaw(t *testing.T) {
 	conversations{
 		{"glued", `
@@ -1646,7 +1645,7 @@ func TestConversations(t *testing.T) {
 	}.play(t, lines, raw)
 }
 
-// What is refused, to the letter. The session goes on, and nobody else hears of it.
+// Refusals, to the letter. The session goes on, and nobody else hears of it.
 func TestRefusals(t *testing.T) {
 	const (
 		badName = "Error: not a name for a group: 64 bytes at most, no brackets, no invisible characters."
@@ -1824,8 +1823,8 @@ func TestLives(t *testing.T) {
 // live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye. It
 // returns false if something went wrong.
 func live(t *testing.T, addr string, u int, reset bool) bool {
-	const again = "logged in already"
-	for text := again; strings.Contains(text, again); {
+	end := regexp.MustCompile(`Groups \(|logged in already`)
+	for {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Error(err)
@@ -1833,8 +1832,8 @@ func live(t *testing.T, addr string, u int, reset bool) bool {
 		}
 		conn.SetDeadline(time.Now().Add(patience))
 		fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/broadcast hi\n/groups_users\n", u, u, u)
-		in := bufio.NewReader(conn)
-		for text = ""; err == nil && !strings.Contains(text, "Groups (") && !strings.Contains(text, again); {
+		in, text := bufio.NewReader(conn), ""
+		for err == nil && !end.MatchString(text) {
 			var line string
 			line, err = in.ReadString('\n')
 			text += line
@@ -1850,8 +1849,10 @@ func live(t *testing.T, addr string, u int, reset bool) bool {
 			io.Copy(io.Discard, in)
 		}
 		conn.Close()
+		if !strings.Contains(text, "logged in already") {
+			return true
+		}
 	}
-	return true
 }
 
 // ---- Fuzzing ------------------------------------------------------------------------------------
@@ -1972,7 +1973,7 @@ type gradedCase struct {
 	steps, checks string
 }
 
-// What several cases share.
+// Parts that several cases share.
 const (
 	oneGroup   = "1 in; 1: /create_group CS427; 1 awaits CS427; "
 	twoGroups  = oneGroup + "2 in; 2: /create_group CS428; 2 awaits CS428; "
@@ -2360,7 +2361,7 @@ func (p *process) hasEnded() bool {
 }
 
 // keep is what a keeper does. It lends the users file to the submission, starts its server, and waits for the end
-// of its own input. That comes when the grader closes it, and when the grader ends, whatever the reason.
+// of its own input. The end comes when the grader closes it, or when the grader ends for any reason.
 // Then the keeper kills all that the server has started, and puts the submission's own users file back.
 func keep(dir, usersFile, shellCommand string) {
 	users, own := filepath.Join(dir, "users.txt"), filepath.Join(dir, "users.txt.before-grading")
@@ -2767,15 +2768,15 @@ func BenchmarkIdle(b *testing.B) {
 		return kilobytes
 	}
 	before := resident()
-	var lines sync.WaitGroup
-	c := newTalk(b, p.running, "lines")
+	var awaited sync.WaitGroup
+	c := newTalk(b, p.running, lines)
 	for i := range b.N {
-		lines.Add(1 + i) // the welcome, and the notice to all before
+		awaited.Add(1 + i) // the welcome, and the notice to all before
 		conn := c.connect(fmt.Sprint("u", i)).conn
 		fmt.Fprintf(conn, "u%d\np%d\n", i, i)
-		go sink(conn, &lines)
-		lines.Wait()
+		go sink(conn, &awaited)
+		awaited.Wait()
 	}
-	lines.Add(1 << 20)
+	awaited.Add(1 << 20)
 	b.ReportMetric((resident()-before)/float64(b.N), "KB/client")
 }
