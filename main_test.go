@@ -787,10 +787,15 @@ func TestStoppingInTime(t *testing.T) {
 			case "stuck client":
 				c.play("bob,charlie in")
 				charlie := c.peers["charlie"]
-				for err := error(nil); err == nil; { // until bob's queue is full: then there is no answer
+				full := false
+				for sent := 0; sent < 5000 && !full; sent++ {
 					charlie.say("/msg bob " + kilo)
 					charlie.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
-					_, err = charlie.in.ReadString('\n')
+					_, err := charlie.in.ReadString('\n')
+					full = err != nil // bob's queue is full, so there is no answer
+				}
+				if !full {
+					c.fail("bob's queue is never full")
 				}
 				c.here = nil
 			}
@@ -1824,7 +1829,7 @@ func TestLives(t *testing.T) {
 // returns false if something went wrong.
 func live(t *testing.T, addr string, u int, reset bool) bool {
 	end := regexp.MustCompile(`Groups \(|logged in already`)
-	for {
+	for late := time.Now().Add(patience); time.Now().Before(late); {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Error(err)
@@ -1853,6 +1858,8 @@ func live(t *testing.T, addr string, u int, reset bool) bool {
 			return true
 		}
 	}
+	t.Errorf("u%d cannot log in again", u)
+	return false
 }
 
 // ---- Fuzzing ------------------------------------------------------------------------------------
