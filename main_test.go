@@ -1478,7 +1478,7 @@ func TestSlowReader(t *testing.T) {
 				alice,bob in`)
 			c.here = nil // no fences: bob does not read to the end
 			alice, bob := c.peers["alice"], c.peers["bob"]
-			bob.conn.SetReadBuffer(128 << 10)
+			bob.conn.SetReadBuffer(32 << 10)
 			bob.in = bufio.NewReaderSize(slow{bob.conn}, 25000)
 			if what == "messages" {
 				go io.Copy(io.Discard, alice.in)
