@@ -2454,6 +2454,8 @@ type submission struct {
 	results []result // of each case; without a verdict, if -run left it out
 	started bool     // the server has said something in one of them
 	outcome string   // "ok", "no start", "crashed", "timeout", "port", or why it was not graded
+
+	marks, leisure, most float64 // the sums: of the marks, with the cases that pass at leisure, and of all cases
 }
 
 // A result is what came of a case.
@@ -2530,27 +2532,26 @@ func (s *submission) play(t *testing.T, c gradedCase, p *performance) (problem s
 	return problem
 }
 
-// report returns the marks, the sum if the cases that pass at leisure counted, and both with all cases as a text.
-func (s *submission) report() (marks, leisure float64, table, details string) {
-	most := 0.0
+// report adds up the marks. It returns a table of all cases, and the problems of those that failed.
+func (s *submission) report() (table, problems string) {
 	for _, r := range s.results {
 		if r.verdict == "" {
 			continue
 		}
-		most += r.marks
+		s.most += r.marks
 		if r.verdict == "pass" {
-			marks += r.marks
+			s.marks += r.marks
 		}
 		if r.verdict != "FAIL" {
-			leisure += r.marks
+			s.leisure += r.marks
 		}
 		table += fmt.Sprintf("%-40s %4.1f  %s\n", r.name, r.marks, r.verdict)
 		if r.problem != "" {
-			details += fmt.Sprintf("\n%s: %s\n", r.name, r.problem)
+			problems += fmt.Sprintf("\n%s: %s\n", r.name, r.problem)
 		}
 	}
-	table += fmt.Sprintf("%-40s %4.1f  of %g\n%-40s %4.1f\n", "marks", marks, most, "at leisure", leisure)
-	return marks, leisure, table, details
+	table += fmt.Sprintf("%-40s %4.1f  of %g\n%-40s %4.1f\n", "marks", s.marks, s.most, "at leisure", s.leisure)
+	return table, problems
 }
 
 // readUsers returns the names and passwords in a users file.
@@ -2621,18 +2622,18 @@ func gradeFolder(t *testing.T, dir string, alone bool) (line string) {
 	default:
 		s.outcome = err.Error()
 	}
-	marks, leisure, table, details := s.report()
+	table, problems := s.report()
 	if alone {
 		fmt.Print("\n" + table)
 	}
 	seconds := time.Since(began).Seconds()
-	fmt.Printf("%-40s %4.1f of 60, at leisure %4.1f, %4.0f s, %s\n", dir, marks, leisure, seconds, s.outcome)
+	fmt.Printf("%-40s %4.1f of %g, at leisure %4.1f, %4.0f s, %s\n", dir, s.marks, s.most, s.leisure, seconds, s.outcome)
 	if *gradeReport != "" {
 		os.MkdirAll(*gradeReport, 0o755)
 		name := strings.NewReplacer("/", "_", "\\", "_").Replace(dir) + ".txt"
-		os.WriteFile(filepath.Join(*gradeReport, name), []byte(table+details), 0o644)
+		os.WriteFile(filepath.Join(*gradeReport, name), []byte(table+problems), 0o644)
 	}
-	return fmt.Sprintf("%q,%.1f,%.1f,%.0f,%q\n", dir, marks, leisure, seconds, s.outcome)
+	return fmt.Sprintf("%q,%.1f,%.1f,%.0f,%q\n", dir, s.marks, s.leisure, seconds, s.outcome)
 }
 
 // gradeOurs grades the server of this package. Its cases are played side by side.
@@ -2643,7 +2644,7 @@ func gradeOurs(t *testing.T) {
 		s.users = append(s.users, [2]string{fmt.Sprint("u", i), fmt.Sprint("p", i)})
 	}
 	t.Cleanup(func() {
-		_, _, table, _ := s.report()
+		table, _ := s.report()
 		fmt.Print("\n" + table)
 	})
 	s.grade(t, true)
