@@ -152,23 +152,19 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	passwords := loadUsers("users.txt")
-	logger := newLogger()
+	s := newServer(loadUsers("users.txt"), newLogger())
 	listener, err := net.Listen("tcp", address) // SHORTCUT: a real server encrypts, with crypto/tls
 	if err != nil {
-		logger.Fatalf("ERROR cannot start: %v", err)
+		s.log.Fatalf("ERROR cannot start: %v", err)
 	}
-	s := newServer(passwords, logger)
 	go s.serve(listener) // ends when stop closes the listener
-	// Printf blocks while the terminal is paused (Ctrl-S). Here it blocks only a goroutine of its
-	// own, so main can still receive the signal.
-	go logger.Printf("INFO serving %d users on %v", len(passwords), listener.Addr()) // ends after the line
 
 	received := <-signals
-	// Start the timer first: the log line may block, and Wait may take too long.
+	// Start the timer first: Wait may take too long, and the log line blocks while the terminal is
+	// paused (Ctrl-S).
 	time.AfterFunc(stopTimeout, func() { os.Exit(0) })
 	s.stop(listener)
-	logger.Printf("INFO stopping: %v", received)
+	s.log.Printf("INFO stopping: %v", received)
 	s.sessions.Wait()
 }
 
@@ -225,11 +221,12 @@ func (w consoleAndFile) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// serve starts a session for each connection. It blocks in Accept, and ends when stop closes the
-// listener. Accept can also fail, usually because the process has no free file descriptor. Each
-// connection and each open file needs one. Descriptors become free when clients leave, so serve
-// tries again after a second. Without the pause, it would fill the disk with log lines.
+// serve logs its address, and starts a session for each connection. It blocks in Accept, and ends
+// when stop closes the listener. Accept can also fail, usually because the process has no free file
+// descriptor. Each connection and each open file needs one. Descriptors become free when clients
+// leave, so serve tries again after a second. Without the pause, the log would fill the disk.
 func (s *server) serve(listener net.Listener) {
+	s.log.Printf("INFO serving %d users on %v", len(s.passwords), listener.Addr())
 	for {
 		conn, err := listener.Accept()
 		if err == nil {
@@ -597,20 +594,18 @@ const writeSize = 4096
 // SHORTCUT: when alice and bob send at the same time, two receivers may get the lines in different
 // order. A real server gives all messages one order, for example by numbering them in one place.
 func (s *server) send(line string, receivers ...*client) (sent int) {
-	var full []*client
+	results := make(chan bool)
+	waiting := 0
 	for _, c := range receivers {
 		select {
 		case c.queue <- line:
 			sent++
 		default: // there is no room
-			full = append(full, c)
+			waiting++
+			go func() { results <- s.waitForRoom(line, c) }() // ends within slowTimeout
 		}
 	}
-	results := make(chan bool)
-	for _, c := range full {
-		go func() { results <- s.waitForRoom(line, c) }() // ends within slowTimeout
-	}
-	for range full {
+	for range waiting {
 		if <-results {
 			sent++
 		}

@@ -67,8 +67,8 @@ type running struct {
 }
 
 // start starts a server in this process, and stops it after the test. Its limits are shorter than
-// those of the program. A setting like "slowTimeout 2s" changes one of them.
-func start(t testing.TB, settings ...string) *running {
+// those of the program. A row like "server slowTimeout 2s" changes one of them.
+func start(t testing.TB, rows string) *running {
 	t.Helper()
 	logs := new(output)
 	s := newServer(users(), log.New(logs, "", log.LstdFlags))
@@ -77,13 +77,13 @@ func start(t testing.TB, settings ...string) *running {
 		"loginTimeout": &s.loginTimeout, "slowTimeout": &s.slowTimeout, "refusalDelay": &s.refusalDelay,
 		"passwordPause": &s.passwordPause,
 	}
-	for _, setting := range settings {
-		name, value, _ := strings.Cut(setting, " ")
-		duration, err := time.ParseDuration(value)
-		if limits[name] == nil || err != nil {
-			t.Fatalf("there is no setting %q (%v)", setting, err)
+	for _, row := range regexp.MustCompile(`(?m)^\s*server (\w+) (.+)$`).FindAllStringSubmatch(rows, -1) {
+		limit := limits[row[1]]
+		duration, err := time.ParseDuration(row[2])
+		if limit == nil || err != nil {
+			t.Fatalf("there is no limit %q (%v)", row[0], err)
 		}
-		*limits[name] = duration
+		*limit = duration
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -131,17 +131,11 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// read returns what was printed so far, and when the last of it came.
-func (o *output) read() (string, time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.text), o.last
-}
-
 // String returns what was printed so far.
 func (o *output) String() string {
-	text, _ := o.read()
-	return text
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
 }
 
 // TestMain runs the tests, many at a time, because most of them wait most of the time. This program
@@ -179,12 +173,16 @@ func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, status int) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	status = ended(cmd)
+	return out.String(), errs.String(), status
+}
+
+// ended waits for a program to end and returns its exit status. After patience it is killed; then this is -1.
+func ended(cmd *exec.Cmd) int {
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
 	cmd.Wait()
-	if !timer.Stop() {
-		t.Errorf("%v did not end", cmd.Args)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+	return cmd.ProcessState.ExitCode()
 }
 
 // A program is a server that runs as a program of its own. Its log goes through a pipe.
@@ -230,14 +228,6 @@ func (p *program) readLog() *program {
 	return p
 }
 
-// ended waits for the program to end and returns its exit status.
-func (p *program) ended() int {
-	timer := time.AfterFunc(patience, func() { p.Process.Kill() })
-	defer timer.Stop()
-	p.Wait()
-	return p.ProcessState.ExitCode()
-}
-
 // ---- Conversations ------------------------------------------------------------------------------
 //
 // Most tests are tables of conversations. A row says who does what:
@@ -270,7 +260,6 @@ func (p *program) ended() int {
 //	x deaf                       stops reading; the buffers between it and the server are small
 //	x stuck                      is deaf, and its queue in the server is full
 //	x dead                       the server has closed its side, too: nothing can be sent any more
-//	x refused                    cannot connect (other tests must not run: the port may be theirs by now)
 //
 // A row may begin with several names, as in "alice,bob" or "u0..u9". In a text, \t, \n, \x1b and
 // \u2028 mean what they mean in Go (\x7c is a |), and {x*1025} is x, 1,025 times.
@@ -314,14 +303,7 @@ func (table conversations) play(t *testing.T, kinds ...kind) {
 // converse plays one conversation and returns it, so that a test can go on with it.
 func converse(t testing.TB, kind kind, rows string) *talk {
 	t.Helper()
-	var settings []string
-	for _, row := range strings.Split(rows, "\n") {
-		setting, found := strings.CutPrefix(strings.TrimSpace(row), "server ")
-		if found && setting != "stops" {
-			settings = append(settings, setting)
-		}
-	}
-	c := newTalk(t, start(t, settings...), kind)
+	c := newTalk(t, start(t, rows), kind)
 	c.play(rows)
 	return c
 }
@@ -332,8 +314,8 @@ type talk struct {
 	*running
 	kind  kind
 	peers map[string]*peer
-	here  []string // the names of those who are in, and read
-	row   string   // is being played
+	here  map[string]bool // those who are in, and read
+	row   string          // is being played
 	story []string
 }
 
@@ -347,7 +329,7 @@ type peer struct {
 
 // newTalk returns a conversation in which nothing was said yet.
 func newTalk(t testing.TB, r *running, kind kind) *talk {
-	return &talk{TB: t, running: r, kind: kind, peers: map[string]*peer{}}
+	return &talk{TB: t, running: r, kind: kind, peers: map[string]*peer{}, here: map[string]bool{}}
 }
 
 // play plays rows, and ends with the fences.
@@ -362,7 +344,7 @@ func (c *talk) play(rows string) {
 		case c.row == "":
 		case who == "server" && verb == "stops":
 			c.stop()
-		case who == "server": // a setting, see converse
+		case who == "server" && text != "": // a limit, which start has set
 		case who == "log" && verb == "has":
 			c.until(logged)
 		case who == "log" && logged():
@@ -374,7 +356,7 @@ func (c *talk) play(rows string) {
 			}
 		}
 	}
-	for _, name := range c.here {
+	for name := range c.here {
 		c.row = "the fence of " + name
 		c.does(name, ">", "/msg "+name+" fence -> ["+name+"]: fence")
 		c.does(name, "<", "Message sent to "+name+".")
@@ -397,12 +379,12 @@ func (c *talk) does(name, verb, text string) {
 		p = c.connect(name)
 		p.logIn(name+c.kind.end, users()[name]+c.kind.end)
 		p.hear("Welcome to the chat server!\n")
-		for _, other := range c.here {
+		for other := range c.here {
 			c.peers[other].hear(name + " has joined the chat.\n")
 		}
-		c.here = append(c.here, name)
+		c.here[name] = true
 	case ">":
-		p.say(said)
+		p.send(unescape(said + c.kind.end))
 	case "<":
 		p.hearLines(text)
 	case "until":
@@ -418,23 +400,13 @@ func (c *talk) does(name, verb, text string) {
 		}
 	case "pauses":
 		time.Sleep(duration) // not in order to wait: a slow peer is what the test needs
-	case "refused":
-		if conn, err := net.Dial("tcp", c.addr); err == nil {
-			conn.Close()
-			c.fail("somebody listens there")
-		}
 	default:
-		c.forget(name)
+		delete(c.here, name)
 		p.misbehaves(verb, text)
 	}
 	if replied {
 		p.hearLines(replies)
 	}
-}
-
-// forget takes a name from the list of those who are in.
-func (c *talk) forget(name string) {
-	c.here = slices.DeleteFunc(c.here, func(other string) bool { return other == name })
 }
 
 // misbehaves plays a row after which a peer is not in any more, or cannot be expected to hear a fence.
@@ -556,12 +528,6 @@ func (p *peer) logIn(pieces ...string) {
 	}
 }
 
-// say sends a message as this conversation's kind of client does.
-func (p *peer) say(message string) {
-	p.Helper()
-	p.send(unescape(message + p.kind.end))
-}
-
 // send sends bytes as they are, in one write.
 func (p *peer) send(data string) {
 	p.Helper()
@@ -588,17 +554,14 @@ func (p *peer) line() string {
 func (p *peer) hear(want string) {
 	p.Helper()
 	p.conn.SetReadDeadline(time.Now().Add(patience))
-	var got []byte
-	for len(got) < len(want) {
-		b, err := p.in.ReadByte()
-		if err == nil {
-			got = append(got, b)
-		}
-		if err != nil || b != want[len(got)-1] {
+	for i := range len(want) {
+		next, err := p.in.Peek(1)
+		if err != nil || next[0] != want[i] {
 			rest, _ := p.in.Peek(p.in.Buffered())
 			line, _, _ := strings.Cut(string(rest), "\n")
-			p.fail("%s heard %.300q (%v)\n%*swant %.300q", p.name, string(got)+line, err, len(p.name)+1, "", want)
+			p.fail("%s heard %.300q (%v)\n%*swant %.300q", p.name, want[:i]+line, err, len(p.name)+1, "", want)
 		}
+		p.in.Discard(1)
 	}
 	p.note("hears", want)
 }
@@ -630,7 +593,7 @@ func (p *peer) hearEnd() {
 		p.fail("%s heard %.200q (%v), want the end of the connection", p.name, p.line(), err)
 	}
 	p.conn.Close()
-	p.forget(p.name)
+	delete(p.here, p.name)
 }
 
 // refusal matches the words by which a program knows a refusal.
@@ -653,48 +616,32 @@ const twoUsers = "alice:password123\nbob:qwerty456\n"
 // A mistake that is found at the start ends the program with one line and the right exit status.
 func TestNotStarting(t *testing.T) {
 	t.Parallel()
-	client := buildClient(t)
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { busy.Close() })
+	busy := start(t, "")
 	usage, anyPort := "usage: go run . [host:port]", "127.0.0.1:0"
 	for _, tc := range []struct {
 		name, users string
-		args        []string // the client's, if the first is "client"
+		args        []string
 		want        string
 	}{
 		{"no colon", "alice:x\nbob\n", []string{anyPort}, "users.txt:2: want username:password"},
 		{"empty name", ":x\n", []string{anyPort}, "users.txt:1:"},
-		{"empty password", "alice:\n", []string{anyPort}, "users.txt:1:"},
 		{"blank password", "alice: \t\r\n", []string{anyPort}, "users.txt:1:"},
 		{"space in the name", "\n\r\nal ice:x\n", []string{anyPort}, "users.txt:3:"},
 		{"space before the name", " alice:x\n", []string{anyPort}, "users.txt:1:"},
 		{"tab in the name", "al\tice:x\n", []string{anyPort}, "users.txt:1:"},
-		{"control character in the name", "al\u0085ice:x\n", []string{anyPort}, "users.txt:1:"},
-		{"name that is not UTF-8", "al\xe9:x\n", []string{anyPort}, "users.txt:1:"},
 		{"invisible space in the name", "al\u00a0ice:x\n", []string{anyPort}, "users.txt:1:"},
 		{"bracket in the name", "[alice:x\n", []string{anyPort}, "users.txt:1:"},
-		{"other bracket in the name", "ali]ce:x\n", []string{anyPort}, "users.txt:1:"},
 		{"same name twice", "alice:x\nbob:y\nalice:z", []string{anyPort}, "users.txt:3:"},
 		{"no users file", "", []string{anyPort}, "users.txt: no such file"},
 		{"logs is a file", "", []string{anyPort}, "cannot open the log file: open logs/"},
 		{"two arguments", twoUsers, []string{anyPort, "x"}, usage},
 		{"no port", twoUsers, []string{"127.0.0.1"}, usage},
 		{"empty port", twoUsers, []string{"127.0.0.1:"}, usage},
-		{"flag", twoUsers, []string{"--help"}, usage},
-		{"port in use", twoUsers, []string{busy.Addr().String()}, "address already in use"},
-		{"no such port", twoUsers, []string{"127.0.0.1:99999"}, "99999"},
-		{"client, two arguments", "", []string{"client", anyPort, "x"}, "usage: go run ./client [host:port]"},
-		{"client, flag", "", []string{"client", "-h"}, "usage: go run ./client [host:port]"},
+		{"port in use", twoUsers, []string{busy.addr}, "address already in use"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := inFolder(t, tc.users, os.Args[0], tc.args...)
-			if tc.args[0] == "client" {
-				cmd = exec.Command(client, tc.args[1:]...)
-			}
 			switch tc.name {
 			case "no users file":
 				os.Remove(filepath.Join(cmd.Dir, "users.txt"))
@@ -717,24 +664,18 @@ func TestNotStarting(t *testing.T) {
 // All that a users file may hold is let in.
 func TestUsersFile(t *testing.T) {
 	t.Parallel()
-	var many strings.Builder
+	var file strings.Builder
+	file.WriteString("\ufeffalice:a:b c \r\n \t\n\nbøb:ü\n")
 	for i := range 100000 {
-		fmt.Fprintf(&many, "u%d:p%d\n", i, i)
+		fmt.Fprintf(&file, "u%d:p%d\n", i, i)
 	}
-	for _, tc := range []struct{ name, file, rows string }{
-		{"good", "\ufeffalice:a:b c \r\n \t\n\nbøb:ü\nlast:one", `
-			log has serving 3 users
-			a login alice\n a:b\x20c\x20\n -> Welcome to the chat server!
-			b login bøb\n ü\n -> Welcome to the chat server!
-			c login last\n one\n -> Welcome to the chat server!`},
-		{"100,000 users", many.String(), `
-			a login u99999\n p99999\n -> Welcome to the chat server!`},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			newTalk(t, startProgram(t, tc.file).readLog().running, lines).play(tc.rows)
-		})
-	}
+	file.WriteString("last:one")
+	newTalk(t, startProgram(t, file.String()).readLog().running, lines).play(`
+		log has serving 100003 users
+		a login alice\n a:b\x20c\x20\n -> Welcome to the chat server!
+		b login bøb\n ü\n -> Welcome to the chat server!
+		c login u99999\n p99999\n -> Welcome to the chat server!
+		d login last\n one\n -> Welcome to the chat server!`)
 }
 
 // A signal ends the program, and everybody hears a goodbye.
@@ -751,7 +692,7 @@ func TestStopping(t *testing.T) {
 				server stops
 				alice,bob < Server is shutting down. | END
 				log has INFO stopping: ` + sig.String())
-			if status := p.ended(); status != 0 {
+			if status := ended(p.Cmd); status != 0 {
 				t.Errorf("exit status %d, want 0", status)
 			}
 		})
@@ -789,7 +730,7 @@ func TestStoppingInTime(t *testing.T) {
 				charlie := c.peers["charlie"]
 				full := false
 				for sent := 0; sent < 5000 && !full; sent++ {
-					charlie.say("/msg bob " + kilo)
+					charlie.send("/msg bob " + kilo + "\n")
 					charlie.conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 					_, err := charlie.in.ReadString('\n')
 					full = err != nil // bob's queue is full, so there is no answer
@@ -803,7 +744,7 @@ func TestStoppingInTime(t *testing.T) {
 			c.play(`
 				server stops
 				alice < Server is shutting down. | END`)
-			status := p.ended()
+			status := ended(p.Cmd)
 			if took := time.Since(signalled); status != 0 || took >= limit {
 				t.Errorf("exit status %d after %v, want 0 within %v", status, took, limit)
 			}
@@ -877,7 +818,7 @@ func TestLog(t *testing.T) {
 		log has ` + line + `INFO alice logged out ` + address + `$
 		log has ` + line + `INFO stopping: terminated$
 		log lacks secret|password123|qwerty456|wr0ng|passw0rd|group`)
-	p.ended()
+	ended(p.Cmd)
 	var file []byte
 	for _, pattern := range []string{"logs", "logs/????-??-??.log"} {
 		paths, _ := filepath.Glob(filepath.Join(p.Dir, pattern))
@@ -901,11 +842,8 @@ func TestLog(t *testing.T) {
 // Without file descriptors, the server waits, says so at its own pace, and goes on when there are some.
 func TestNoDescriptors(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("prlimit"); err != nil {
-		t.Skip("there is no prlimit on this machine")
-	}
 	began := time.Now()
-	p := startProgram(t, twoUsers, "prlimit", "--nofile=64").readLog()
+	p := startProgram(t, twoUsers, "sh", "-c", `ulimit -n 64 && exec "$0" "$@"`).readLog()
 	newTalk(t, p.running, lines).play(`
 		alice in
 		x0..x199 connects
@@ -919,68 +857,53 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
-// buildClient builds the client and returns its path.
-func buildClient(t *testing.T) string {
-	path := filepath.Join(t.TempDir(), "client")
-	out, err := exec.Command("go", "build", "-o", path, "./client").CombinedOutput()
-	if err != nil {
-		t.Fatalf("go build ./client: %v\n%s", err, out)
-	}
-	return path
-}
-
 // The client prints what the server says, and its exit status says how it ended.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	const prompts, welcome = "Enter username: Enter password: ", "Welcome to the chat server!\n"
-	client := buildClient(t)
+	const usage = "usage: go run ./client [host:port]\n"
+	client := filepath.Join(t.TempDir(), "client")
+	if out, err := exec.Command("go", "build", "-o", client, "./client").CombinedOutput(); err != nil {
+		t.Fatalf("go build ./client: %v\n%s", err, out)
+	}
 	for _, tc := range []struct {
-		name                  string
-		settings              []string
-		input, stdout, stderr string
-		status                int
+		name, input, stdout, stderr string
+		status                      int
 	}{
-		{"quits", nil, "alice\npassword123\n/users\n/quit\n", prompts + welcome + "Online users (1): alice\nGoodbye!\n", "", 0},
-		{"input ends", nil, "alice\npassword123\n/users\n", prompts + welcome + "Online users (1): alice\n", "", 0},
-		{"input ends without a newline", nil, "alice\npassword123\n/users", prompts + welcome + "Online users (1): alice\n", "", 0},
-		{"wrong password", nil, "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
-		{"no input", nil, "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
-		{"server drops it", nil, "alice\npassword123\n", prompts + welcome, "the server closed the connection without a goodbye\n", 1},
-		{"server stops", nil, "alice\npassword123\n", prompts + welcome + "Server is shutting down.\n", "", 0},
-		{"slow login", []string{"loginTimeout 100ms"}, "", "Enter username: Authentication failed: no login within 0 seconds.\n", "", 1},
+		{"quits", "alice\npassword123\n/users\n/quit\n", prompts + welcome + "Online users (1): alice\nGoodbye!\n", "", 0},
+		{"input ends without a newline", "alice\npassword123\n/users", prompts + welcome + "Online users (1): alice\n", "", 0},
+		{"wrong password", "alice\nwrong\n", prompts + "Authentication failed.\n", "", 1},
+		{"no input", "", "Enter username: ", "the server closed the connection before the login was done\n", 1},
+		{"server drops it", "alice\npassword123\n", prompts + welcome, "the server closed the connection without a goodbye\n", 1},
+		{"server stops", "alice\npassword123\n", prompts + welcome + "Server is shutting down.\n", "", 0},
+		{"slow login", "", "Enter username: Authentication failed: no login within 1 seconds.\n", "", 1},
+		{"two arguments", "", "", usage, 2},
+		{"flag", "", "", usage, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t, tc.settings...)
+			r := start(t, "server loginTimeout 1s")
 			cmd := exec.Command(client, r.addr)
-			cmd.Stdin = strings.NewReader(tc.input)
-			if strings.HasPrefix(tc.name, "s") { // its input goes on, and it must not wait for that
-				keyboard, typing, err := os.Pipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer typing.Close()
-				io.WriteString(typing, tc.input)
-				cmd.Stdin = keyboard
+			typing, _ := cmd.StdinPipe() // Wait closes it
+			io.WriteString(typing, tc.input)
+			if !strings.HasPrefix(tc.name, "s") { // their input goes on, and the client must not wait for it
+				typing.Close()
 			}
 			switch tc.name {
-			case "server stops":
+			case "two arguments":
+				cmd.Args = append(cmd.Args, "x")
+			case "flag":
+				cmd.Args[1] = "-h"
+			case "server stops", "server drops it":
 				go func() { // ends when alice is in
 					for r.serverSide("alice") == nil {
 						time.Sleep(time.Millisecond)
 					}
-					r.stop()
-				}()
-			case "server drops it": // here it talks to a socket that closes after the welcome
-				listener, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				cmd.Args[1] = listener.Addr().String()
-				go func() { // ends when the client has connected
-					conn, _ := listener.Accept()
-					io.WriteString(conn, tc.stdout)
-					conn.(*net.TCPConn).CloseWrite()
+					if tc.name == "server stops" {
+						r.stop()
+					} else { // her session ends as if the connection were broken
+						r.serverSide("alice").conn.SetReadDeadline(time.Now())
+					}
 				}()
 			}
 			stdout, stderr, status := run(t, cmd)
@@ -998,16 +921,16 @@ func TestClient(t *testing.T) {
 
 // A login comes out the same, however its bytes are cut into pieces.
 func TestLogin(t *testing.T) {
+	wrong := ""
+	for _, login := range []string{`alice\n password124\n`, `carol\n password123\n`, `alice\nqwerty456\n`,
+		`alice\npassword123\x20\n`, `ALICE\npassword123\n`, `alice\nPASSWORD123\n`, `alice\n\n`, `alice\n \x20\n`, `\n\n`,
+		`\npassword123\n`, `{x*10000}\n y\n`, `alice password124`, `carol password123`, `alice {x*3000}`} {
+		wrong += "x login " + login + " -> Authentication failed. | END\n"
+	}
 	conversations{
 		{"right", `
 			alice login alice\n password123\n -> Welcome to the chat server!
 			alice > /quit -> Goodbye! | END
-			alice login alice\r\n password123\r\n -> Welcome to the chat server!
-			alice > /quit -> Goodbye! | END
-			alice login alice\npassword123\n -> Welcome to the chat server!
-			alice > /quit -> Goodbye! | END
-			alice login alice\npassword123\n/users\n/quit\n -> Welcome to the chat server! | Online users (1): alice
-			alice < Goodbye! | END
 			alice login alice\n password123
 			alice half-closes
 			alice < Welcome to the chat server! | END
@@ -1015,20 +938,11 @@ func TestLogin(t *testing.T) {
 		{"right, raw", `
 			server passwordPause 1h
 			server refusalDelay 1h
+			server slowTimeout 1h
 			alice login alice password123 -> Welcome to the chat server!
-			alice >> /quit
+			alice >> /exit
 			alice < Goodbye! | END
-			colon login colon a:b\x20c: -> Welcome to the chat server!
-			alice,bob in`},
-		{"right lines do not wait", `
-			server passwordPause 1h
-			server refusalDelay 1h
-			alice in
-			bob login bo
-			bob >> b\nqwe
-			bob >> rty456\n
-			bob < Welcome to the chat server!
-			alice < bob has joined the chat.`},
+			colon login colon a:b\x20c: -> Welcome to the chat server!`},
 		{"a pause before the password line", `
 			server passwordPause 2s
 			alice login al
@@ -1038,9 +952,7 @@ func TestLogin(t *testing.T) {
 			alice pauses 2200ms
 			alice >> password123\n
 			alice < Welcome to the chat server!`},
-		{"wrong", rejected(`alice\n password124\n`, `carol\n password123\n`, `alice\nqwerty456\n`, `alice\npassword123\x20\n`,
-			`ALICE\npassword123\n`, `alice\nPASSWORD123\n`, `alice\n\n`, `alice\n \x20\n`, `\n\n`, `\npassword123\n`, `{x*10000}\n y\n`,
-			`alice password124`, `carol password123`, `alice {x*3000}`)},
+		{"wrong", wrong},
 		{"wrong, and no more will come", `
 			x login alice\n
 			x half-closes
@@ -1066,55 +978,30 @@ func TestLogin(t *testing.T) {
 			alice > /users -> Online users (1): alice
 			alice > /quit -> Goodbye! | END
 			alice in`},
-		{"timeout", `
-			server loginTimeout 1s
+		{"timeout, which ends with the login", `
+			server loginTimeout 2s
 			server passwordPause 1h
+			alice in
 			a connects
 			a << Enter username:\x20
 			b login alice
 			c login alice\n
 			d login alice\npassw
 			e login alice passw
-			a,b,c,d,e < Authentication failed: no login within 1 seconds. | END`},
-		{"no timeout after the login", `
-			server loginTimeout 2s
-			alice in
-			late connects
-			late << Enter username:\x20
-			late < Authentication failed: no login within 2 seconds. | END`},
-		{"many who say nothing", `
-			server loginTimeout 3s
-			x0..x199 connects
-			alice in
-			x0..x199 << Enter username:\x20
-			x0..x199 < Authentication failed: no login within 3 seconds. | END`},
+			a,b,c,d,e < Authentication failed: no login within 2 seconds. | END`},
 		{"strangers leave nothing behind", `
 			server refusalDelay 1h
 			x0..x199 connects
 			x0..x199 << Enter username:\x20
 			x0..x199 half-closes
 			x0..x199 < END
-			log lacks .`},
+			log lacks from`},
 	}.play(t, lines)
-}
-
-// rejected returns the rows of logins that are refused.
-func rejected(logins ...string) (rows string) {
-	for _, login := range logins {
-		rows += "x login " + login + " -> Authentication failed. | END\n"
-	}
-	return rows
 }
 
 // The last lines arrive, the end is said at once, and the connection is closed in the end.
 func TestEnd(t *testing.T) {
 	conversations{
-		{"much was sent after /quit", `
-			x connects
-			x >> alice\npassword123\n/quit\n{/users\n*200000}
-			x half-closes
-			x << Enter username: Enter password: Welcome to the chat server!\nGoodbye!\n
-			x < END`},
 		{"much was sent after a wrong password", `
 			x connects
 			x >> alice\nwrong\n{/users\n*200000}
@@ -1129,10 +1016,6 @@ func TestEnd(t *testing.T) {
 			alice pauses 300ms
 			alice << {Online users (1): alice\n*300}Goodbye!\n
 			alice < END`},
-		{"the end is said at once", `
-			server slowTimeout 1h
-			alice in
-			alice > /quit -> Goodbye! | END`},
 		{"a client that does not close its side", `
 			server slowTimeout 200ms
 			alice in
@@ -1178,31 +1061,17 @@ const tooLong = "Error: a message may not be longer than 1024 bytes."
 // The bytes of a client that sends newlines are cut into messages at the newlines, and nowhere else.
 func TestFramingLines(t *testing.T) {
 	conversations{
-		{"glued", `
-			alice in
-			alice >> /users\n/help x\n/users\n
-			alice < Online users (1): alice | Error: usage: /help | Online users (1): alice`},
 		{"CRLF, empty lines, CR inside", `
 			alice in
 			alice >> /users\r\n\r\n\n\x20\n\t\n/msg alice a\rb\n
 			alice < Online users (1): alice | [alice]: a\ufffdb | Message sent to alice.`},
 		{"long lines", `
 			alice in
-			alice >> {x*1025}\r\n/users\n
-			alice < ` + tooLong + `
-			alice < Online users (1): alice
 			alice >> /msg alice {x*1013}\r\n
 			alice < [alice]: {x*1013} | Message sent to alice.
 			alice >> {0123456789*1048576}\n/users\n
 			alice < ` + tooLong + `
 			alice < Online users (1): alice`},
-		{"no command is found inside a line", `
-			alice in
-			alice > /msg alice a/msg alice b -> [alice]: a/msg alice b | Message sent to alice.`},
-		{"1,000 at once", `
-			alice in
-			alice >> {/users\n*1000}
-			alice << {Online users (1): alice\n*1000}`},
 	}.play(t, lines)
 }
 
@@ -1225,9 +1094,6 @@ func TestFramingRaw(t *testing.T) {
 			alice > /msg alice see/msgs -> [alice]: see/msgs | Message sent to alice.
 			alice > /msg alice a/users b -> [alice]: a/users b | Message sent to alice.
 			alice > /create_group a/users -> Group a/users created.`},
-		{"a long line", `
-			alice in
-			alice > {x*3000} -> ` + tooLong},
 		{"a newline makes it a line client", `
 			alice in
 			alice >> /users\n/msg alice x/msg alice y\n
@@ -1243,12 +1109,11 @@ func TestFramingRaw(t *testing.T) {
 func TestSplits(t *testing.T) {
 	var rows strings.Builder
 	for _, stream := range []string{
-		`alice\npassword123\n/users\n/msg alice hi\n/quit\n`,
-		`alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n`,
+		"alice\npassword123\n/users\n/msg alice hi\n/quit\n",
+		"alice\r\npassword123\r\n/users\r\n/msg alice hi\r\n/quit\r\n",
 	} {
-		plain := unescape(stream)
-		for cut := 1; cut < len(plain); cut++ {
-			fmt.Fprintf(&rows, "x login %s %s\n", escape(plain[:cut]), escape(plain[cut:]))
+		for cut := 1; cut < len(stream); cut++ {
+			fmt.Fprintf(&rows, "x login %s %s\n", escape(stream[:cut]), escape(stream[cut:]))
 			rows.WriteString("x << Welcome to the chat server!\\nOnline users (1): alice\\n[alice]: hi\\nMessage sent to alice.\\nGoodbye!\\n\nx < END\n")
 		}
 	}
@@ -1260,8 +1125,7 @@ func TestSplits(t *testing.T) {
 		return rows + `alice << Enter username: Enter password: Welcome to the chat server!\nOnline users (1): alice\n`
 	}
 	conversations{
-		{"in two", "server passwordPause 20s\n" + rows.String()},
-		{"byte by byte", slowly("0s")},
+		{"in two, and a right line does not wait", "server passwordPause 1h\nserver refusalDelay 1h\n" + rows.String()},
 		{"1 ms apart", slowly("1ms")},
 		{"20 ms apart", slowly("20ms")},
 		{"200 ms apart", slowly("200ms")},
@@ -1314,17 +1178,13 @@ func TestStuck(t *testing.T) {
 			u0..u2 stuck
 			charlie > /broadcast hello
 			alice,bob < [charlie][Broadcast]: hello
-			alice > /create_group new -> Group new created.
 			alice > /msg bob ping -> Message sent to bob.
 			bob < [alice]: ping
-			david in
-			alice > /users -> Online users (7): alice, bob, charlie, david, u0, u1, u2
+			alice > /users -> Online users (6): alice, bob, charlie, u0, u1, u2
 			charlie until Message sent to 2 users.
 			log has WARN u0 from .* dropped
 			log has WARN u2 from .* dropped
-			alice > /leave_group new
-			alice until You left the group new.
-			alice,bob,charlie,david gone`},
+			alice,bob,charlie gone`},
 		{"the lock is free while all wait", `
 			server slowTimeout 1h
 			u0,alice,bob,charlie,david,eve,u1 in
@@ -1409,15 +1269,10 @@ func TestFullQueues(t *testing.T) {
 	t.Run("all stay full", func(t *testing.T) {
 		t.Parallel()
 		s, list := queued(t, 200*time.Millisecond, 200) // 40 s, if each were waited for
-		took := make(chan int)
-		go func() { took <- s.send("waits for room\n", list...) }()
-		select {
-		case n := <-took:
-			if n != 0 || slices.ContainsFunc(list, isOpen) {
-				t.Errorf("%d took the line, want none, and all dropped", n)
-			}
-		case <-time.After(patience):
-			t.Fatal("the message still waits")
+		began := time.Now()
+		n := s.send("waits for room\n", list...)
+		if took := time.Since(began); took > patience || n != 0 || slices.ContainsFunc(list, isOpen) {
+			t.Errorf("after %v, %d took the line, want none, and all dropped", took, n)
 		}
 	})
 	t.Run("one has room late", func(t *testing.T) {
@@ -1435,26 +1290,20 @@ func TestFullQueues(t *testing.T) {
 		const slow = 2 * time.Second
 		s, list := queued(t, slow, 2)
 		stuck, busy := list[0], list[1]
-		stop := make(chan struct{})
 		go func() { // somebody else keeps its queue full
 			for s.send("from somebody else\n", busy) == 1 {
 			}
 		}()
 		go func() { // and its writer takes a line from time to time
 			defer close(busy.done)
-			for tick := time.Tick(slow / 20); ; {
-				select {
-				case <-stop:
-					return
-				case <-tick:
-					<-busy.queue
-				}
+			for range 40 { // twice as long as send may wait
+				time.Sleep(slow / 20)
+				<-busy.queue
 			}
 		}()
 		if n := s.send("waits for room\n", list...); n != 1 || isOpen(stuck) || !isOpen(busy) {
 			t.Errorf("%d took the line, want the busy one alone; dropped: stuck %v, busy %v", n, !isOpen(stuck), !isOpen(busy))
 		}
-		close(stop)
 	})
 }
 
@@ -1493,39 +1342,24 @@ func TestSlowReader(t *testing.T) {
 				c.play("log lacks dropped")
 				return
 			}
-			members, names := clients{}, []string{}
-			for i := range 15000 {
-				names = append(names, fmt.Sprintf("%05d%.60s", i, kilo))
-				members[names[i]] = &client{name: names[i]}
-			}
+			long := strings.Repeat(kilo, 1000)
 			c.server.mu.Lock()
-			c.groups["all"] = members
+			c.groups["all"] = clients{long: &client{name: long}}
 			c.server.mu.Unlock()
-			bob.say("/groups_users")
-			bob.hear("Groups (1):\n  all (15000): " + strings.Join(names, ", ") + "\n")
+			bob.send("/groups_users\n")
+			bob.hear("Groups (1):\n  all (1): " + long + "\n")
 			c.play("log lacks dropped")
 		})
 	}
 }
 
-// A reply is queued line by line, so what a client can make the server hold is bounded.
+// A reply is queued line by line, so a client that does not read cannot make the server hold 256 long replies.
 func TestLongList(t *testing.T) {
-	t.Parallel()
-	c := converse(t, lines, `
-		alice in
-		alice deaf`)
-	inside := c.serverSide("alice")
-	c.server.mu.Lock()
-	for i := range 20000 {
-		c.groups[fmt.Sprint("g", i)] = clients{"alice": inside}
-	}
-	c.server.mu.Unlock()
-	c.play(`alice >> /groups_users\n/groups_users\n`)
-	c.until(func() bool { return len(inside.queue) == cap(inside.queue) })
-	for range 100 {
-		if line := <-inside.queue; strings.Count(line, "\n") != 1 {
-			c.fail("%.100q is in the queue, want a line", line)
-		}
+	s := newServer(nil, nil)
+	alice := &client{queue: make(chan string, 100)}
+	s.chat(alice, &messageReader{input: bufio.NewReader(strings.NewReader("/help\n"))})
+	if len(alice.queue) != len(s.commands) {
+		t.Errorf("%d entries are in the queue, want one for each of %d lines", len(alice.queue), len(s.commands))
 	}
 }
 
@@ -1574,34 +1408,29 @@ func TestConversations(t *testing.T) {
 			bob > /leave_group cs -> You left the group cs.
 			alice,charlie < bob has left the group cs.
 			alice > /group_msg cs bye -> Message sent to group cs (1 member).
-			charlie < [alice][Group cs]: bye`},
-		{"group dies with its last member", `
-			alice,bob in
-			alice > /create_group cs -> Group cs created.
-			bob > /join_group cs -> You joined the group cs.
-			alice < bob has joined the group cs.
+			charlie < [alice][Group cs]: bye
 			alice > /leave_group cs -> You left the group cs.
-			bob < alice has left the group cs.
-			bob > /leave_group cs -> You left the group cs.
+			charlie < alice has left the group cs.
+			charlie > /leave_group cs -> You left the group cs.
 			alice > /groups_users -> Groups (0):
 			alice > /create_group cs -> Group cs created.`},
-		{"group dies with a member who quits", `
+		{"groups of a member who quits", `
+			alice,bob in
+			bob > /create_group cs -> Group cs created.
+			bob > /quit -> Goodbye! | END
+			alice < bob has left the chat.
+			alice > /create_group cs -> Group cs created.`},
+		{"groups of a member whose connection ends", `
 			alice,bob in
 			bob > /create_group cs -> Group cs created.
 			bob > /create_group both -> Group both created.
 			alice > /join_group both -> You joined the group both.
 			bob < alice has joined the group both.
-			bob > /quit -> Goodbye! | END
-			alice < bob has left the chat.
-			alice > /groups_users -> Groups (1): |   both (1): alice
-			alice > /create_group cs -> Group cs created.`},
-		{"group dies with a member whose connection ends", `
-			alice,bob in
-			bob > /create_group cs -> Group cs created.
 			bob gone
 			alice < bob has left the chat.
-			alice > /groups_users -> Groups (0):
-			alice > /users -> Online users (1): alice`},
+			alice > /users -> Online users (1): alice
+			alice > /groups_users -> Groups (1): |   both (1): alice
+			alice > /create_group cs -> Group cs created.`},
 		{"lists are sorted", `
 			charlie,alice,bob in
 			bob > /users -> Online users (3): alice, bob, charlie
@@ -1700,20 +1529,15 @@ func TestRefusals(t *testing.T) {
 			alice in
 			alice > /create_group [x -> ` + badName + `
 			alice > /create_group x] -> ` + badName + `
-			alice > /create_group x\x7f -> ` + badName + `
 			alice > /create_group a\x1b -> ` + badName + `
-			alice > /create_group x\ufffd -> ` + badName + `
 			alice > /create_group \u200b -> ` + badName + `
 			alice > /create_group a\u00a0b -> ` + badName + `
-			alice > /create_group \ufeffcs -> ` + badName + `
-			alice > /create_group cs\u202e -> ` + badName + `
 			alice > /create_group x\xff -> ` + badName + `
 			alice > /create_group {x*65} -> ` + badName},
 		{"long messages", `
 			alice,bob in
 			alice > /msg bob {x*1016} -> ` + tooLong + `
-			alice > {x*1025} -> ` + tooLong + `
-			alice > {x*2000} -> ` + tooLong},
+			alice > {x*3000} -> ` + tooLong},
 	}.play(t, lines, raw)
 }
 
@@ -1725,17 +1549,12 @@ func TestAtOnce(t *testing.T) {
 	c := converse(t, lines, "")
 	first := make(chan string)
 	const n = 200
-	for i := range n { // 50 log in as alice, 50 as themselves, and 100 with a wrong password
-		login := fmt.Sprintf("u%d\nwrong\n", i)
-		switch i % 4 {
-		case 0:
-			login = "alice\npassword123\n"
-		case 1:
+	for i := range n { // 100 log in as alice, and 100 as themselves
+		login := "alice\npassword123\n"
+		if i%2 == 1 {
 			login = fmt.Sprintf("u%d\np%d\n", i, i)
 		}
-		name := fmt.Sprint("x", i)
-		c.does(name, "connects", "")
-		p := c.peers[name]
+		p := c.connect(fmt.Sprint("x", i))
 		go func() {
 			io.WriteString(p.conn, login)
 			line, _ := p.in.ReadString('\n')
@@ -1747,8 +1566,8 @@ func TestAtOnce(t *testing.T) {
 		line, _ := strings.CutPrefix(<-first, "Enter username: Enter password: ")
 		answers[line]++
 	}
-	if answers["Welcome to the chat server!\n"] != 51 || answers["Authentication failed.\n"] != 100 ||
-		answers["Authentication failed: this user is logged in already.\n"] != 49 {
+	if answers["Welcome to the chat server!\n"] != 101 ||
+		answers["Authentication failed: this user is logged in already.\n"] != 99 {
 		t.Errorf("the answers to 200 logins were %v", answers)
 	}
 
@@ -1782,10 +1601,8 @@ func TestLives(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			for life := range lives {
-				if !live(t, c.addr, u, life%2 == 0) {
-					return
-				}
+			for life := 0; life < lives && !t.Failed(); life++ {
+				live(t, c.addr, u, life%2 == 0)
 			}
 		}()
 	}
@@ -1813,9 +1630,10 @@ func TestLives(t *testing.T) {
 	c.until(func() bool {
 		return runtime.NumGoroutine() <= goroutines && open() <= descriptors
 	})
-	c.play(`
-		server stops
-		x refused`)
+	c.stop()
+	if _, err := net.Dial("tcp", c.addr); err == nil {
+		t.Error("the server has stopped, but somebody listens at its address")
+	}
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	if len(c.groups)+len(c.online)+len(c.taken) != 0 {
@@ -1823,15 +1641,14 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye. It
-// returns false if something went wrong.
-func live(t *testing.T, addr string, u int, reset bool) bool {
+// live is a life of user u: login, again if the last life is not over, groups, and a reset or a goodbye.
+func live(t *testing.T, addr string, u int, reset bool) {
 	end := regexp.MustCompile(`Groups \(|logged in already`)
 	for late := time.Now().Add(patience); time.Now().Before(late); {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Error(err)
-			return false
+			return
 		}
 		conn.SetDeadline(time.Now().Add(patience))
 		fmt.Fprintf(conn, "u%d\np%d\n/create_group g%d\n/join_group all\n/create_group all\n/broadcast hi\n/groups_users\n", u, u, u)
@@ -1843,7 +1660,7 @@ func live(t *testing.T, addr string, u int, reset bool) bool {
 		}
 		if err != nil {
 			t.Errorf("u%d: %v after %.300q", u, err, text)
-			return false
+			return
 		}
 		if reset {
 			conn.(*net.TCPConn).SetLinger(0)
@@ -1853,11 +1670,10 @@ func live(t *testing.T, addr string, u int, reset bool) bool {
 		}
 		conn.Close()
 		if !strings.Contains(text, "logged in already") {
-			return true
+			return
 		}
 	}
 	t.Errorf("u%d cannot log in again", u)
-	return false
 }
 
 // ---- Fuzzing ------------------------------------------------------------------------------------
@@ -2173,7 +1989,7 @@ func (p *performance) play(c gradedCase) (problem string) {
 	}
 	for _, check := range expand(c.checks) {
 		if check.verb != "has" {
-			p.waitFor(answerTime, never) // for what should not come
+			p.waitFor(answerTime, func() bool { return false }) // for what should not come
 		}
 		if !p.waitFor(silence, func() bool { return p.holds(check) }) {
 			return fmt.Sprintf("terminal %s %s %s: not so. It shows:\n%s", check.terminal, check.verb,
@@ -2188,9 +2004,11 @@ func (p *performance) waitFor(quiet time.Duration, ok func() bool) bool {
 	last := time.Now()
 	for !ok() {
 		for _, t := range p.terminals {
-			if _, came := t.read(); came.After(last) {
-				last = came
+			t.mu.Lock()
+			if t.last.After(last) {
+				last = t.last
 			}
+			t.mu.Unlock()
 		}
 		if time.Since(last) > quiet || time.Now().After(p.late) {
 			return false
@@ -2199,9 +2017,6 @@ func (p *performance) waitFor(quiet time.Duration, ok func() bool) bool {
 	}
 	return true
 }
-
-// never is what nobody waits for.
-func never() bool { return false }
 
 // holds reports whether a check holds now.
 func (p *performance) holds(check step) bool {
@@ -2503,7 +2318,7 @@ func (s *submission) play(t *testing.T, c gradedCase, p *performance) (problem s
 	case s.outcome == "no start" || s.outcome == "port":
 		return "not played"
 	case *gradeAddr == "":
-		p.addr = start(t).addr
+		p.addr = start(t, "").addr
 		return p.play(c)
 	case *gradeExec == "":
 		time.Sleep(answerTime) // not in order to wait: the server may need a moment to notice that clients are gone
@@ -2686,7 +2501,6 @@ func fanOut(b *testing.B, conns []*net.TCPConn, batch int, say func(call int)) {
 		go sink(conn, &lines)
 	}
 	calls := (b.N + batch - 1) / batch
-	b.ReportAllocs()
 	b.ResetTimer()
 	for call := range calls {
 		lines.Add(batch * len(conns))
@@ -2727,7 +2541,6 @@ func BenchmarkFanOut(b *testing.B) {
 func BenchmarkPrivate(b *testing.B) {
 	exchange := func(b *testing.B, from, to []*net.TCPConn) {
 		heard := make([]byte, 200) // more than the line, which is one write
-		b.ReportAllocs()
 		b.ResetTimer()
 		for i := 0; i < b.N; i += len(from) {
 			for pair, conn := range from {
