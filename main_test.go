@@ -1012,9 +1012,9 @@ func TestEnd(t *testing.T) {
 			alice in
 			alice deaf
 			alice floods {/users\n*2000}/quit\n{/users\n*200000}
-			alice << {Online users (1): alice\n*1700}
+			alice << {Online users (1): alice\n*1200}
 			alice pauses 300ms
-			alice << {Online users (1): alice\n*300}Goodbye!\n
+			alice << {Online users (1): alice\n*800}Goodbye!\n
 			alice < END`},
 		{"a client that does not close its side", `
 			server slowTimeout 200ms
