@@ -834,8 +834,8 @@ func TestLog(t *testing.T) {
 			file = append(file, text...)
 		}
 	}
-	if console := p.logs.String(); console != string(file) {
-		t.Errorf("the console shows\n%swant what is in the file:\n%s", console, file)
+	if console := p.logs.String(); console != string(file) || strings.Count(console, "\n") != 7 {
+		t.Errorf("the console shows\n%swant 7 lines, and the same in the file:\n%s", console, file)
 	}
 }
 
@@ -1634,6 +1634,8 @@ func TestLives(t *testing.T) {
 	if _, err := net.Dial("tcp", c.addr); err == nil {
 		t.Error("the server has stopped, but somebody listens at its address")
 	}
+	c.row = "serve ends, too"
+	c.until(func() bool { return runtime.NumGoroutine() < goroutines })
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	if len(c.groups)+len(c.online)+len(c.taken) != 0 {
