@@ -66,8 +66,8 @@ type running struct {
 	stop    func()
 }
 
-// start starts a server in this process, and stops it after the test. Its limits are shorter than
-// those of the program. A row like "server slowTimeout 2s" changes one of them.
+// start starts a server in this process, and stops it after the test. Two of its limits are shorter
+// than those of the program. A row like "server slowTimeout 2s" changes a limit.
 func start(t testing.TB, rows string) *running {
 	t.Helper()
 	logs := new(output)
@@ -230,7 +230,8 @@ func (p *program) readLog() *program {
 
 // ---- Conversations ------------------------------------------------------------------------------
 //
-// Most tests are tables of conversations. A row says who does what:
+// Most tests are tables of conversations: for examples, see TestConversations, TestLogin and TestEnd.
+// A row says who does what:
 //
 //	alice in                     logs in; all others who are in hear "alice has joined the chat."
 //	alice > /users               says a line (raw clients say it without a newline)
@@ -242,17 +243,18 @@ func (p *program) readLog() *program {
 //	alice gone                   closes her connection
 //
 //	server stops                 as if a signal had come
-//	server slowTimeout 2s        a limit, see start; only at the beginning
+//	server slowTimeout 2s        a limit: slowTimeout, loginTimeout, refusalDelay or passwordPause. With 1h,
+//	                             a conversation shows that nobody waits for this limit
 //	log has WARN alice           the log has, sooner or later, what matches this regular expression
-//	log lacks secret             the log has no such thing
+//	log lacks secret             the log has no such thing now
 //
-// The login, and clients that do not behave, need more:
+// The login, and clients that do not behave, need more. These clients are not "in":
 //
 //	x connects                   opens a connection
-//	x login bob\n qwerty456\n    connects and sends these pieces, the second when asked for the password; "->"
-//	                             may follow
-//	x >> /us                     sends these bytes, and no newline
-//	x << Enter username:\x20     must hear exactly these bytes next
+//	x login bob\n qwerty456\n    connects and sends the first piece, and the others when it is asked for the
+//	                             password; a space ends a piece, and "->" may follow
+//	x >> /us                     sends these bytes, and no newline; for a raw client they are a message
+//	x << Enter username:\x20     must hear exactly these bytes next, whatever words are in them
 //	x pauses 20ms                does nothing
 //	x floods {/users\n*1000}     goes on sending these bytes while the next rows are played
 //	x half-closes                will send no more, but still hears
@@ -268,7 +270,9 @@ func (p *program) readLog() *program {
 // next row that waits for a line. A line must not have the letters fail, error, exist or not in it,
 // unless it is a refusal or comes from another user. A user is not in any more after END, gone and
 // the rows from floods on; rows must say who hears that she has left. She can come in again. (After
-// gone, her name is free a moment after the others have heard it, so put another row in between.)
+// gone or resets, her name is free a moment after the others have heard it, so let somebody else say
+// something in between.) To know that the server has read half a line, send a command before it, in
+// the same row, and wait for the reply.
 //
 // Nobody can wait for a line that must not come. So at the end of a conversation everybody who is
 // in writes to himself by /msg, and must hear that and the usual reply next. This is called a fence.
@@ -916,8 +920,6 @@ func TestClient(t *testing.T) {
 }
 
 // ---- The life of a connection -------------------------------------------------------------------
-//
-// Where a limit is an hour, the test shows that nobody waits for it.
 
 // A login comes out the same, however its bytes are cut into pieces.
 func TestLogin(t *testing.T) {
