@@ -29,9 +29,9 @@
 //	R2  Only the session of a connection reads from it. During the login only the session writes
 //	    to it, and after the login only the writer.
 //	R3  Nobody closes a queue, because in Go a send on a closed channel crashes the program.
-//	    Instead, endAfter asks a writer to end. At its end, the writer closes another channel, done.
-//	R4  Only a client's own session takes it out of the chat. Others only make its read fail: drop
-//	    closes the connection, and stop sets a deadline. Then the session leaves the chat.
+//	    Instead, endAfter asks a writer to end. When a writer ends, it closes the channel done.
+//	R4  Only a client's own session takes it out of the chat. Others make the session's read fail:
+//	    drop closes the connection, and stop sets a deadline. Then the session leaves the chat.
 package main
 
 import (
@@ -59,7 +59,7 @@ type server struct {
 	log           *log.Logger
 	commands      []command
 	loginTimeout  time.Duration // the limit for a login; without it, a silent stranger could stay
-	slowTimeout   time.Duration // the limit for one wait at a full queue, one write, and hangUp
+	slowTimeout   time.Duration // the limit for each wait at a full queue, for each write, and for hanging up
 	refusalDelay  time.Duration // the shortest time from the start of a login to its refusal
 	passwordPause time.Duration // how long readLogin waits for the rest of a password
 
@@ -73,12 +73,12 @@ type server struct {
 }
 
 // There is a client value for each user who has logged in. Its fields never change. Any goroutine
-// may close conn, set its deadline, use the channels, or log: all these have locks inside.
+// may close conn, set its deadline, and use the channels: they have locks inside.
 type client struct {
 	name     string
 	conn     *net.TCPConn
 	queue    chan string   // a buffered channel of lines for the writer; each ends with a newline
-	lastLine chan string   // holds the client's last line, after which the writer ends; see endAfter
+	lastLine chan string   // for the last line to the client; the writer ends after it; see endAfter
 	done     chan struct{} // closed when the writer ends; after that, nobody empties the queue
 }
 
@@ -253,8 +253,8 @@ func (s *server) stop(listener net.Listener) {
 	s.mu.Unlock()
 	listener.Close()
 	for _, c := range online {
-		// endAfter comes first: only its first call has an effect. The deadline makes the session's
-		// read fail (R4), and then leave calls endAfter again.
+		// The deadline makes the session's read fail (R4). Then leave calls endAfter, too. Only the
+		// first call has an effect, so it must be this one.
 		c.endAfter("Server is shutting down.\n")
 		c.conn.SetReadDeadline(time.Now())
 	}
@@ -272,8 +272,8 @@ func (s *server) stop(listener net.Listener) {
 // sendBuffer is the size, in bytes, of a buffer of the operating system. It keeps what is on its
 // way to a client. (Linux doubles the size.) When it is full, Linux lets the next write wait until
 // about a third of it is free. If a write takes longer than slowTimeout, the client is dropped.
-// Without a fixed size the buffer can grow to several megabytes. A slow client may not empty a
-// third of that in time. It would be dropped although it is reading.
+// Without a fixed size the buffer can grow to several megabytes. A slow client could need too long
+// for a third of that. It would be dropped although it is reading.
 const sendBuffer = 64 << 10
 
 // handle is the session of one connection.
@@ -294,9 +294,9 @@ func (s *server) handle(conn *net.TCPConn) {
 // refusal and returns nil. If the connection ends before anything was typed, login returns nil and
 // logs nothing.
 //
-// A wrong name and a wrong password get the same answer. It comes refusalDelay after the start of
-// the login, or later. Otherwise a stranger could find out which names exist. An unknown name is
-// not logged, because it may be a password that was typed at the wrong prompt.
+// A wrong name and a wrong password get the same answer. Otherwise a stranger could find out which
+// names exist. The answer comes at least refusalDelay after the login has started. An unknown name
+// is not logged, because it may be a password that was typed at the wrong prompt.
 //
 // SHORTCUT: a stranger can guess on many connections at the same time. A real server counts the
 // failures of each address.
@@ -308,8 +308,8 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 	if err != nil && !late {
 		return nil // the connection has ended
 	}
-	// Clear the deadline that readLogin has set. Do it before enter. After enter, stop may set a
-	// deadline, and this line must not delete it.
+	// Clear the deadline that readLogin has set. Do it before enter is called. From then on, stop
+	// may set a deadline, and this line must not delete it.
 	conn.SetReadDeadline(time.Time{})
 
 	reason := "" // stays empty if the name or the password is wrong
@@ -422,7 +422,7 @@ func (s *server) leave(c *client, lastLine string) {
 	}
 	s.mu.Unlock()
 
-	c.endAfter(lastLine) // now, so that the client need not wait for the others
+	c.endAfter(lastLine) // before send, which may wait for slow clients
 	s.log.Printf("INFO %s logged out from %v", c.name, c.conn.RemoteAddr())
 	s.send(c.name+" has left the chat.\n", others...)
 	s.mu.Lock()
@@ -482,7 +482,8 @@ type messageReader struct {
 // next blocks until a message comes, and returns it. From a line client this is one line, without
 // the newline. From a raw client it is the first command of the bytes in the buffer. The error
 // comes from reading the connection. A line client may close its connection after a line that has
-// no newline. Then next returns this line together with io.EOF, the normal end of a connection.
+// no newline. In this case the line is returned together with io.EOF, the normal end of a
+// connection.
 func (m *messageReader) next() (string, error) {
 	if m.lines {
 		return m.nextLine()
@@ -544,8 +545,8 @@ func visible(char rune) rune {
 }
 
 // validName reports whether a user or a group may have this name. A name is typed as one word and
-// shown in brackets, so it must not contain spaces, brackets or invisible characters. U+FFFD stands
-// for a character that visible has replaced.
+// shown in brackets, so it must not contain spaces, brackets or invisible characters. (The function
+// visible has put U+FFFD in the place of a bad character.)
 func validName(name string) bool {
 	for _, char := range name {
 		if !strconv.IsPrint(char) || strings.ContainsRune(" []\uFFFD", char) {
@@ -565,7 +566,7 @@ func validName(name string) bool {
 // full there are three choices: drop the line, drop the client (close its connection), or make the
 // sender wait. The last choice is called backpressure. This server makes the sender wait for up to
 // slowTimeout. Then it drops the client whose queue is full. (A writer has the same limit for each
-// write. The socket of a client that hangs fills before its queue. So usually the writer drops the
+// write. If a client hangs, its socket is full before its queue. So usually the writer drops the
 // client.) So a client can lose its connection, but it never misses a line while it stays in the
 // chat.
 //
@@ -696,7 +697,7 @@ func (c *client) endAfter(lastLine string) {
 // A command returns its reply, which may have several lines. The program that graded the assignment
 // recognized refusals by their words. So a refusal begins with "Error: ". It also contains "not" or
 // "exist", or it shows the usage. Other replies contain none of the words "fail", "error", "exist"
-// and "not". Only names may contain them.
+// and "not". (A name in a reply may contain them.)
 //
 // A command that sends to others works in two steps. First it takes the lock. Under the lock it
 // reads or changes the data, and copies the list of receivers. Such a copy is called a snapshot.
@@ -778,7 +779,7 @@ func (cs clients) except(one *client) []*client {
 // the client is not in it, refusal is the reply that says so. The caller must hold the lock.
 func (s *server) otherMembers(c *client, group string) (others []*client, refusal string) {
 	members, exists := s.groups[group]
-	_, member := members[c.name] // members may be nil, which reads like an empty map
+	_, member := members[c.name] // if members is nil, this is as if it were empty
 	switch {
 	case !exists:
 		return nil, noSuchGroup(group)
@@ -972,7 +973,7 @@ func count(n int, thing string) string {
 // as there is a newline, this is a line client: the first two lines are name and password.
 //
 // Without a newline, the first read is taken for the name. If TCP has cut the name of a raw client,
-// the login fails soon. If TCP has joined both, readLogin waits for a password until the deadline.
+// the login fails soon. If TCP has joined name and password, readLogin waits until the deadline.
 func (s *server) readLogin(conn *net.TCPConn, in *messageReader, deadline time.Time) (name, password string, err error) {
 	conn.SetReadDeadline(deadline)
 	conn.Write([]byte("Enter username: "))

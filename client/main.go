@@ -11,11 +11,12 @@
 //	keyboard --> send --> connection --> show --> screen
 //
 // The client ends when the server closes the connection. Its exit status is 0 after a goodbye, and
-// 1 if the server could not be reached, the login failed, or the connection ended without a
-// goodbye. It is 2 if the command line was wrong. (go run has an exit status of its own.)
+// 1 if the server could not be reached, or the login failed. It is also 1 if the connection ended
+// without a goodbye before the input had ended. It is 2 if the command line was wrong. (go run has
+// an exit status of its own.)
 //
-// The client knows three sentences of the server: the welcome and two goodbyes. It knows none of
-// the commands, so a server that learns a new command needs no new client.
+// The client knows four sentences of the server: the welcome, the refusal, and two goodbyes. It
+// knows none of the commands, so a server that learns a new command needs no new client.
 //
 // SHORTCUT: the password can be seen while it is typed, and a line that arrives while you type
 // appears in the middle of yours. A real client takes the terminal out of its line mode.
@@ -31,7 +32,7 @@ import (
 )
 
 // main connects, starts send, and shows what the server says until the connection ends. The end of
-// the input does not end the client: whoever pipes commands in wants to see the answers.
+// the input does not end the client: a user who pipes commands into it wants to see the answers.
 func main() {
 	log.SetFlags(0) // log.Fatalln prints the bare message on standard error, and ends with status 1
 	address := "127.0.0.1:12345"
@@ -61,25 +62,25 @@ func main() {
 		return
 	}
 	select {
-	case <-inputEnded: // we have ended the conversation, so no goodbye was due
+	case <-inputEnded: // we have ended the conversation, so the server need not say goodbye
 	default:
 		log.Fatalln("the server closed the connection without a goodbye")
 	}
 }
 
 // send copies the keyboard to the server, until the input ends. Then it closes only the sending
-// side of the connection: the answers to the last commands can still arrive. An error in writing
-// is not reported here, because show notices it too.
+// side of the connection: the answers to the last commands can still arrive. An error in writing is
+// not reported here, because show notices it too.
 func send(conn *net.TCPConn, inputEnded chan struct{}) {
 	io.Copy(conn, os.Stdin)
 	close(inputEnded)
 	conn.CloseWrite()
 }
 
-// show copies what the server sends to the screen, and returns when the connection ends. The error
-// is io.EOF if the server has closed the connection in an orderly way. show also returns whether
-// the server has said welcome, and the last words that it said. One read may bring only part of a
-// line, so show looks for the welcome in several of them.
+// show prints what the server sends, and returns when the connection ends. The error is io.EOF if
+// the server has closed the connection in an orderly way. show also returns whether the server has
+// said welcome, and the last words that it said. One read may bring only part of a line, so show
+// looks for the welcome in several reads.
 func show(conn net.Conn) (welcomed bool, tail string, err error) {
 	piece := make([]byte, 4096)
 	for err == nil {
