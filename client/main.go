@@ -11,15 +11,16 @@
 //	keyboard --> send --> connection --> show --> screen
 //
 // The client ends when the server closes the connection. Its exit status is 0 after a goodbye, and
-// 1 if the server could not be reached, or the login failed. It is also 1 if the connection ended
-// without a goodbye before the input had ended. It is 2 if the command line was wrong. (go run has
+// 1 if the server could not be reached, or the login failed. It is also 1 if, before the input
+// ended, the connection ended without a goodbye. It is 2 if the command line was wrong. (go run has
 // an exit status of its own.)
 //
 // The client knows four sentences of the server: the welcome, the refusal, and two goodbyes. It
 // knows none of the commands, so a server that learns a new command needs no new client.
 //
 // SHORTCUT: the password can be seen while it is typed, and a line that arrives while you type
-// appears in the middle of yours. A real client takes the terminal out of its line mode.
+// appears in the middle of yours. A real client turns off the terminal's echo, and draws the line
+// itself.
 package main
 
 import (
