@@ -328,7 +328,7 @@ func (s *server) login(conn *net.TCPConn, in *messageReader) *client {
 		name = "an unknown user"
 	}
 	s.log.Printf("WARN login of %s from %v failed%s", name, conn.RemoteAddr(), reason)
-	time.Sleep(time.Until(started.Add(s.refusalDelay))) // also slows guessing
+	time.Sleep(time.Until(started.Add(s.refusalDelay))) // this slows guessing
 	conn.Write([]byte("Authentication failed" + reason + ".\n"))
 	return nil
 }
