@@ -21,10 +21,10 @@
 // Three rules keep the goroutines from disturbing each other:
 //
 //	R1  The lock, server.mu, guards what the goroutines share: who is online, the groups, the
-//	    queues. A goroutine that holds the lock does nothing that may take long. It does not read
-//	    from a connection, write to one, or log.
-//	R2  During the login, only the session uses the connection. After the login, the session only
-//	    reads from it, and the writer alone writes to it. The writer hangs up at the end.
+//	    queues. A goroutine that holds the lock never waits for a client: it does not read from a
+//	    connection, write to one, or log.
+//	R2  During the login, only the session uses the connection. After the login, the session reads
+//	    from it, and only the writer writes to it. At the end the writer hangs up.
 //	R3  Only a client's own session takes the client out of the chat. If the writer finds that the
 //	    client is gone, it closes the connection. Then the session cannot read any more, and leaves.
 package main
@@ -44,13 +44,12 @@ import (
 
 const (
 	maxMessage = 1024     // bytes, without the line end; the assignment sets this limit
-	maxRead    = 4096     // bytes of one read; no terminal accepts a longer line
-	maxWrite   = 4096     // bytes of one write; a slow client can take so many within writeTimeout
+	maxRead    = 4096     // bytes of one read; the longest line that a terminal passes on
+	maxWrite   = 4096     // bytes of one write; the less, the sooner a slow client has taken them
 	maxQueue   = 32 << 10 // bytes; when more wait for a client, those who write to it must wait
-	sendBuffer = 64 << 10 // bytes that the operating system keeps for a client; see handle
 
 	loginTimeout = 30 * time.Second        // for name and password; a silent stranger must not stay
-	writeTimeout = 5 * time.Second         // for one write; then the client is dropped
+	writeTimeout = 5 * time.Second         // for one write; a client that takes longer is dropped
 	stopTimeout  = 1500 * time.Millisecond // for everybody's last lines after Ctrl-C
 )
 
@@ -206,16 +205,17 @@ func (s *server) stop() {
 // ---- The life of a connection -------------------------------------------------------------------
 //
 // A session logs its client in, enters the chat, carries out commands, and leaves the chat. A client
-// may leave with /quit, close its connection, or just disappear. In each case the session calls
-// leave, so there is one place that cleans up.
+// may leave with /quit, close its connection, or stop reading. In each case its session calls leave,
+// so there is one function that cleans up. (If a machine loses power, nothing comes from it any more.
+// Go's TCP connections notice that after some minutes, and then reading fails.)
 
 // handle is the session of one connection.
 //
 // It makes the send buffer of the operating system small. Suppose that a client reads slowly, and the
 // buffer is full. Linux lets the next write wait until a third of the buffer is free. With a buffer
-// of megabytes, that can take longer than writeTimeout, although the client is reading.
+// of megabytes, this takes longer than writeTimeout, and the client is dropped although it reads.
 func (s *server) handle(conn *net.TCPConn) {
-	conn.SetWriteBuffer(sendBuffer)
+	conn.SetWriteBuffer(64 << 10)
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
 	c.notFull = sync.NewCond(s.mu.RLocker())
@@ -239,15 +239,15 @@ func (s *server) login(c *client) (refusal string) {
 	c.conn.Write([]byte("Enter username: "))
 	name, err := c.next()
 	if err != nil {
-		return "no user name within 30 seconds" // nobody has tried to log in, so nothing is logged
+		return "no user name, or not within 30 seconds" // not logged: nobody has tried to log in
 	}
 	c.conn.Write([]byte("Enter password: "))
 	password, err := c.next()
-	c.conn.SetReadDeadline(time.Time{}) // from now on there is no time limit
+	c.conn.SetReadDeadline(time.Time{}) // no deadline: in the chat, a client may be silent
 	want, known := s.passwords[name]
 	switch {
 	case err != nil:
-		refusal = "no password within 30 seconds"
+		refusal = "no password, or not within 30 seconds"
 	case !known || password != want:
 		time.Sleep(time.Second) // slows down guessing
 		refusal = "wrong user name or password"
@@ -335,10 +335,10 @@ func hangUp(conn *net.TCPConn) {
 
 // ---- From bytes to messages ---------------------------------------------------------------------
 //
-// TCP carries bytes, not messages. If a client sends "/users" and then "/help", one read of the
-// server may bring "/users/help", or "/us". Finding the ends of the messages is called framing. Most
-// protocols end each message with a delimiter. Here it is the newline, for nc and for the client in
-// this folder: they are line clients.
+// TCP carries bytes, not messages. If a client sends "hello" and then "world", one read of the server
+// may bring "helloworld", or "hel". Finding the ends of the messages is called framing. Most protocols
+// end each message with a delimiter. Here it is the newline, for nc and for the client in this folder:
+// they are line clients.
 //
 // The course's own client sends no delimiter: it is a raw client. The server can only take what one
 // read brings for one message. A client is a raw client until its first newline:
@@ -400,35 +400,7 @@ func firstCommand(read string) string {
 // the lines. Alice then writes as slowly as bob reads. This is called backpressure.
 //
 // SHORTCUT: a client that reads slowly slows down everybody who writes to it, for some seconds a
-// command. A real server keeps the lines on a disk and delivers them later.
-//
-// How does alice's session wait for bob's writer? It holds the lock, and sees that bob's queue is
-// too long. It has two bad choices:
-//
-//   - It keeps the lock and waits. The writer needs the lock to take the lines, so it can never take
-//     them. Both wait for ever: this is a deadlock.
-//   - It gives the lock back, and then goes to sleep. In between, the writer takes the lines and
-//     wakes all who sleep. Alice's session falls asleep too late, and nobody wakes it.
-//
-// A condition variable, sync.Cond, solves this. Its method Wait gives the lock back and goes to sleep
-// in one step. When it is woken, it takes the lock again. By then, somebody else may have filled the
-// queue again. So Wait stands in a loop that looks again:
-//
-//	who waits      until                                          where       who wakes it
-//	a writer       its queue has lines, or the client has left    notEmpty    put, closeQueue
-//	a session      the queue is not too long any more             notFull     take
-//
-// Signal wakes one goroutine that waits, and Broadcast wakes all. A queue has one writer, but many
-// sessions may wait for it.
-//
-// Can all this still end in a deadlock? Alice and bob flood each other, and neither of them reads.
-// Alice's session waits for bob's queue, and bob's session waits for alice's queue. But the writers
-// do not wait for sessions. After writeTimeout their writes fail. They close the connections and
-// empty the queues, so both sessions go on, and find that their clients are gone.
-//
-// The sessions that wait only look at the queue, so they use RLock: many can look at the same time.
-// If 60 sessions wait for the same queue, this matters. Elsewhere a RWMutex gains nothing here,
-// because each command changes a queue, at least its own. Then an ordinary Mutex would do.
+// command, again and again. A real server keeps the lines on a disk and delivers them later.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
@@ -444,8 +416,8 @@ func (c *client) closeQueue() {
 	c.notEmpty.Signal()
 }
 
-// send puts a line into the queue of another client, and remembers the client if its queue is too
-// long now. The caller holds the lock.
+// send puts a line into the queue of another client. If the queue is too long now, send remembers the
+// client for carryOut, which waits. The caller holds the lock.
 func (c *client) send(to *client, line string) {
 	to.put(line)
 	if len(to.queue) > maxQueue {
@@ -453,7 +425,7 @@ func (c *client) send(to *client, line string) {
 	}
 }
 
-// sendAll sends a line to all of these clients but the sender. The caller holds the lock.
+// sendAll sends a line to all of these clients but c. The caller holds the lock.
 func (c *client) sendAll(receivers clients, line string) {
 	for _, to := range receivers {
 		if to != c {
@@ -462,7 +434,35 @@ func (c *client) sendAll(receivers clients, line string) {
 	}
 }
 
+// How does a goroutine wait for another? Suppose that alice's session holds the lock, and sees that
+// bob's queue is too long. It has two bad choices:
+//
+//   - It keeps the lock and waits. Bob's writer needs the lock to take the lines, so it can never take
+//     them. Both wait for ever: this is a deadlock.
+//   - It gives the lock back, and then goes to sleep. In between, the writer takes the lines and wakes
+//     all who sleep. Alice's session falls asleep a moment later, and nobody wakes it.
+//
+// A condition variable, sync.Cond, solves this. Its method Wait gives the lock back and goes to sleep
+// in one step. When it is woken, it takes the lock again. By then, somebody else may have filled the
+// queue again. So Wait always stands in a loop that looks again:
+//
+//	who waits      until                                          where       who wakes it
+//	a writer       its queue has lines, or the client has left    notEmpty    put, closeQueue
+//	a session      the queue is not too long any more             notFull     take
+//
+// Signal wakes one goroutine: a queue has only one writer. Broadcast wakes all: many sessions may wait
+// for the same queue.
+//
+// Can all this still end in a deadlock? Alice and bob flood each other, and neither of them reads.
+// Alice's session waits for bob's queue, and bob's session waits for alice's queue. But the writers do
+// not wait for sessions. After writeTimeout a write fails. The writer then closes its connection and
+// empties the queue, so the session that waits for this queue goes on.
+
 // waitFor waits until a client's queue is not longer than a limit. The caller does not hold the lock.
+//
+// RLock lets many sessions look at the same time, but nobody may change anything meanwhile. A RWMutex
+// pays where most goroutines only look. Here nearly every command changes a queue, at least its own,
+// and needs Lock. So this server would be as fast with an ordinary Mutex.
 func (s *server) waitFor(c *client, limit int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -485,9 +485,10 @@ func (s *server) take(c *client) []byte {
 	return lines
 }
 
-// write is the writer of a client. Each piece that it writes has a time limit of its own, so a client
-// that reads slowly is not dropped. If the client is gone or reads nothing, write closes the connection
-// (R3) and goes on to empty the queue, so that nobody waits for it. All further writes fail at once.
+// write is the writer of a client. Each piece that it writes has a time limit of its own. Otherwise a
+// client that reads steadily could not finish a long list in time. If the client is gone or too slow,
+// write closes the connection (R3), and all further writes fail at once. So the queue becomes empty,
+// and nobody waits for it.
 func (s *server) write(c *client) {
 	defer s.writers.Done() // enter has called Add
 	dropped := false
@@ -513,13 +514,13 @@ func (s *server) write(c *client) {
 // the lock while a command runs; the commands neither take it nor wait for anything.
 //
 // To add a command, add a case to execute, a function below it, and a line to help. The course's
-// tests search replies for words. So a refusal begins with "Error: ", and it contains "not" or
-// "exist", or shows the usage. Other replies contain none of "fail", "error", "exist" and "not".
+// tests look for words in the replies. So a refusal begins with "Error: ", and it contains "not" or
+// "exist", or shows the usage. The words of other replies are none of "fail", "error", "exist", "not".
 
 // carryOut carries out a message and queues the reply. Then it waits for the clients that the command
 // has found slow. It reports whether the client has left: by /quit, or because the server stops.
 func (s *server) carryOut(c *client, message string) (left bool) {
-	c.slow = nil // forget who was slow before this command, perhaps when c entered the chat
+	c.slow = nil // forget those to whom earlier commands, or the joined notice, were sent
 	s.mu.Lock()
 	reply := s.execute(c, message)
 	if reply != "" {
@@ -530,8 +531,8 @@ func (s *server) carryOut(c *client, message string) (left bool) {
 	for _, to := range c.slow {
 		s.waitFor(to, maxQueue)
 	}
-	// Replies fill only half of a queue. Otherwise a client that asks without end and reads slowly
-	// would have a full queue, and everybody who writes to it would have to wait.
+	// A client's own replies may fill only half of its queue. Otherwise a client that asks for help
+	// without end, and reads slowly, would always have a full queue, and others had to wait for it.
 	s.waitFor(c, maxQueue/2)
 	return left
 }
@@ -678,6 +679,8 @@ func (s *server) removeMember(name string, c *client) {
 }
 
 // listGroups lists all groups with their members.
+//
+// SHORTCUT: with 100,000 groups, everybody waits for the lock meanwhile. A real server shows a page.
 func (s *server) listGroups() string {
 	var lines []string
 	for name, group := range s.groups {
