@@ -616,7 +616,7 @@ func TestConversations(t *testing.T) {
 		{"lines raw", "login", `
 			alice in
 			a,b,c,d,e opens -> Enter username:; a > alice; b,e > bob; c > carol; a,b,c,e < Enter password:
-			a > password123 -> Authentication failed: alice is logged in already. | END
+			a > password123 -> Authentication failed: this user is logged in already. | END
 			b > qwerty45; c > qwerty456; b,c < Authentication failed: wrong user name or password. | END
 			d half-closes -> Authentication failed: no user name, or not within 30 seconds. | END
 			e half-closes -> Authentication failed: no password, or not within 30 seconds. | END
@@ -628,6 +628,7 @@ func TestConversations(t *testing.T) {
 			x >> \n\r\n\x20\n/msg alice a\n/users\n -> [alice]: a | Message sent to alice. | Online users: alice
 			x >> ` + rep(`0123456789`, 100000) + `\n/users\n
 			x < Error: a message may not be longer than 1024 bytes. | Online users: alice
+			x >> /msg alice hi` + rep(`\r`, 5000) + `hi\n -> Error: a message may not be longer than 1024 bytes.
 			x >> /users\n/users; x half-closes -> Online users: alice | END
 			y opens; y >> \n\n; y has wrong user name or password.\nEND$`},
 		{"lines", "half a line", `
@@ -743,6 +744,7 @@ func TestNotStarting(t *testing.T) {
 		{"", "alice:x\nbob:caf\xe9\n", "127.0.0.1:0", "users.txt:2:"},
 		{"", "alice:x\rbob:y\r", "127.0.0.1:0", "users.txt:1:"},
 		{"", "alice:x\x1b[A\n", "127.0.0.1:0", "users.txt:1:"},
+		{"", "alice:x\ty\n", "127.0.0.1:0", "users.txt:1:"},
 		{"", many + "user7:x\n", "127.0.0.1:0", "users.txt:100001:"},
 		{"rm users.txt;", "", "127.0.0.1:0", "users.txt: no such file"},
 		{"touch logs;", "alice:x", "127.0.0.1:0", "logs"},
@@ -766,7 +768,7 @@ func TestLog(t *testing.T) {
 		x opens -> Enter username:; x > secret -> Enter password:
 		x > secret -> Authentication failed: wrong user name or password. | END
 		y opens -> Enter username:; y > alice -> Enter password:
-		y > password123 -> Authentication failed: alice is logged in already. | END
+		y > password123 -> Authentication failed: this user is logged in already. | END
 		alice > /msg bob secret -> Message sent to bob.; bob < [alice]: secret
 		alice > /quit -> Goodbye! | END; bob < alice has left the chat.; bob > /quit -> Goodbye! | END`).server
 	p.interrupt(t)
@@ -774,7 +776,7 @@ func TestLog(t *testing.T) {
 	file, mode := string(must(os.ReadFile(path))), must(os.Stat(path)).Mode()
 	lines := regexp.MustCompile(`\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (.*?)127\.0\.0\.1:\d+(.*)\n`).ReplaceAllString(file, "$1#$2\n")
 	want := "INFO serving on #\nINFO alice logged in from #\nINFO bob logged in from #\n" +
-		"WARN login failed from #: wrong user name or password\nWARN login failed from #: alice is logged in already\n" +
+		"WARN login failed from #: wrong user name or password\nWARN login failed from #: this user is logged in already\n" +
 		"INFO alice logged out from #\nINFO bob logged out from #\n"
 	if !strings.HasPrefix(lines, want) || !strings.HasSuffix(lines, "INFO shutting down\n") || file != p.printed() || mode != 0o600 {
 		t.Errorf("the console has\n%s\nand the file (%v) has\n%s", p.printed(), mode, file)
@@ -938,7 +940,7 @@ func TestAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tc := range [][3]string{
 		{`1..20 opens -> Enter username:; 1..20 >> alice\npassword123\n; 1..20 < Enter password:`,
-			"Welcome to the chat server!", "Authentication failed: alice is logged in already."},
+			"Welcome to the chat server!", "Authentication failed: this user is logged in already."},
 		{"1..20 in; 1..20 > /create_group cs",
 			"Group cs created.", "Error: group cs exists already. To join it: /join_group cs"},
 	} {
@@ -1124,7 +1126,7 @@ func assignment() []gradedCase {
 // TestAssignment grades a server: this one, the one at -addr, or the one that -exec starts. Its users must include
 // u1:p1 to u100:p100.
 //
-//	go test -run TestAssignment . -exec ./server_grp -dir path/to/submission
+//	go test -run TestAssignment . -args -exec ./server_grp -dir path/to/submission
 //
 // It plays the cases with raw clients, at leisure: before each row it waits for answers (see pause). With -hurry, a
 // client that goes on typing does not wait, so the server may find two lines in one read.
