@@ -48,8 +48,8 @@ const (
 	maxWrite   = 4096     // bytes of one write; in small pieces, a slow client can take a long list
 	maxQueue   = 32 << 10 // bytes; if more wait for a client, those who write to it must wait
 
-	loginTimeout = 30 * time.Second        // for name and password; a silent stranger must not stay
-	writeTimeout = 5 * time.Second         // for one write; a client that takes longer is dropped
+	loginTimeout = 30 * time.Second // for name and password; a silent stranger must not stay
+	writeTimeout = 5 * time.Second  // for one write; a client that takes longer is dropped
 )
 
 const help = `/msg <username> <message>
