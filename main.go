@@ -12,9 +12,9 @@
 //	/create_group <group>              /join_group <group>
 //	/group_msg <group> <message>       /leave_group <group>
 //
-// Two goroutines serve each client. The session reads what the client types and carries it out. The
+// Two goroutines serve each client. The session reads what the user types and carries it out. The
 // writer takes what has been put into the client's queue and writes it to the connection. This is
-// the way of a message from alice to bob:
+// the path of a message from alice to bob:
 //
 //	alice types --> session of alice --> queue of bob --> writer of bob --> bob reads
 //
@@ -24,9 +24,9 @@
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
 //	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
-//	    from it, and only the writer writes to it. At the end the writer hangs up.
-//	R3  Only a client's own session takes the client out of the chat. If the writer finds that the
-//	    client is gone, it closes the connection. Then the session cannot read any more, and leaves.
+//	    from it, and only the writer writes to it. In the end, the writer closes it (hangUp).
+//	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
+//	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
 package main
 
 import (
@@ -37,16 +37,16 @@ import (
 
 	"os"        // the users file, the log file, the command line
 	"os/signal" // Ctrl-C
-	"slices"    // sorting names; cutting what the writer writes into pieces
+	"slices"    // sorting names; cutting long output into pieces
 	"strings"   // taking messages apart
 	"time"      // time limits
 )
 
 const (
 	maxMessage = 1024     // bytes, without the line end; the assignment sets this limit
-	maxRead    = 4096     // bytes of one read; a terminal passes on no longer line
-	maxWrite   = 4096     // bytes of one write; in small pieces, a slow client can take a long list
-	maxQueue   = 32 << 10 // bytes; if more wait for a client, those who write to it must wait
+	maxRead    = 4096     // bytes of one read; terminals cut longer lines
+	maxWrite   = 4096     // bytes of one write; small, so that it ends within writeTimeout
+	maxQueue   = 32 << 10 // bytes; if a queue is longer, those who have filled it must wait
 
 	loginTimeout = 30 * time.Second // for name and password; a silent stranger must not stay
 	writeTimeout = 5 * time.Second  // for one write; a client that takes longer is dropped
@@ -74,7 +74,7 @@ type server struct {
 	stopping bool               // nobody can enter any more
 }
 
-// clients finds each client by its user name.
+// A clients map finds a client by its user name.
 type clients map[string]*client
 
 // A client is one connection.
@@ -85,12 +85,12 @@ type client struct {
 	// Only the session uses these fields.
 	in    *bufio.Reader // reads from conn
 	lines bool          // the client ends its messages with newlines; see next
-	slow  []*client     // clients whose queues the last command made too long; carryOut waits for them
+	slow  []*client     // receivers whose queues are too long; carryOut waits for them
 
 	// The lock guards these fields (R1).
 	queue    []byte     // lines that wait for the writer
-	sent     int        // the bytes in the queue that send has put there; the others are replies
-	left     bool       // the client has left, and its queue takes no more lines
+	sent     int        // how many bytes of the queue come from other clients; see send
+	left     bool       // the client has left the chat, and its queue takes no more lines
 	notEmpty *sync.Cond // the writer waits here until the queue has lines; see take
 	notFull  *sync.Cond // sessions wait here until the queue has room; see waitWhile
 }
@@ -124,11 +124,11 @@ func main() {
 	s.writers.Wait()
 }
 
-// loadUsers reads a file of lines username:password. A mistake in it ends the program. Otherwise nobody
-// would see the mistake until a user could not log in.
+// loadUsers reads a file of username:password lines. A mistake in the file ends the program. Otherwise
+// only a failed login would show the mistake.
 //
-// SHORTCUT: the passwords stand in the file as they are, because the assignment says so. A real
-// server stores a slow hash of each, so that a stolen file is of little use.
+// SHORTCUT: the passwords are plain text, because the assignment says so. A real server stores a hash
+// of each, which is slow to compute. A thief of the file then needs long to try passwords.
 func loadUsers(path string) map[string]string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -142,7 +142,7 @@ func loadUsers(path string) map[string]string {
 		switch {
 		case strings.TrimSpace(line) == "": // skip it
 		case name == "", password == "", passwords[name] != "", strings.Contains(name, " "),
-			strings.Contains(line, "\t"), line != strings.Map(visible, line): // nobody can type it
+			strings.Contains(line, "\t"), line != strings.Map(visible, line): // invisible
 			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, no control characters, no spaces in the "+
 				"name, each name once)", path, i+1)
 		default:
@@ -167,14 +167,14 @@ func openLog() {
 // consoleAndFile is where the log goes.
 type consoleAndFile struct{ file *os.File }
 
-// Write gets each line of the log from the package log, and writes it to both.
+// Write is called by the package log for each line. It writes the line to the console and to the file.
 func (out consoleAndFile) Write(line []byte) (int, error) {
 	os.Stderr.Write(line)
 	return out.file.Write(line)
 }
 
 // serve starts a session for each connection. Accept fails when the process has as many connections
-// and files open as the system allows. Clients will leave, so serve waits a second and goes on.
+// and files open as the system allows. Some clients may leave soon, so serve tries again later.
 //
 // SHORTCUT: anybody may open any number of connections. A real server limits them for each address.
 func (s *server) serve(listener net.Listener) {
@@ -185,12 +185,12 @@ func (s *server) serve(listener net.Listener) {
 			time.Sleep(time.Second)
 			continue
 		}
-		go s.handle(conn.(*net.TCPConn)) // ends when the connection has ended
+		go s.handle(conn.(*net.TCPConn)) // ends when the client has left, or when the login has failed
 	}
 }
 
-// stop says goodbye to everybody. The goodbye and the closing of the queues are one step under the
-// lock, so no line can come after the goodbye. The writers then write what is in the queues, and end.
+// stop says goodbye to everybody. It holds the lock until all queues are closed, so no line can come
+// after a goodbye. The writers then write what is in the queues, and end.
 func (s *server) stop() {
 	s.mu.Lock()
 	s.stopping = true
@@ -209,15 +209,14 @@ func (s *server) stop() {
 
 // handle is the session of one connection.
 //
-// It makes a buffer of the operating system small. The system keeps there what is on its way to the
-// client. If the buffer is full, Linux lets us write again when a third of it is free. With a large
-// buffer, a slow client needs more than writeTimeout for that third. It would be dropped although it
-// reads.
+// It makes the send buffer of the operating system small. This buffer holds bytes on their way to the
+// client. If it is full, Linux lets us write again when a third of it is free. A slow client cannot
+// read a third of a large buffer within writeTimeout. So the client would be dropped.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // for goroutines that hold the lock by RLock
+	c.notFull = sync.NewCond(s.mu.RLocker()) // for waitWhile, which uses RLock
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -227,10 +226,9 @@ func (s *server) handle(conn *net.TCPConn) {
 	s.chat(c)
 }
 
-// login asks for name and password, and lets the client enter the chat. If that fails, it returns
-// the reason. A wrong name gets the same answer as a wrong password. Otherwise a stranger could find
-// out which names exist. The name of a failed login is not logged: it may be a password, typed too
-// early.
+// login asks for name and password, and lets the client enter the chat. On failure, it returns the
+// reason. A wrong name gets the same answer as a wrong password. Otherwise a stranger could find out
+// which names exist. The name is not logged then, because some users type their password there.
 //
 // SHORTCUT: a stranger can try passwords on many connections at once. A real server counts failures.
 func (s *server) login(c *client) (refusal string) {
@@ -283,8 +281,8 @@ func (s *server) enter(c *client) (refusal string) {
 	return ""
 }
 
-// chat carries out commands until the client has left. If the connection breaks in the middle of a
-// command, next returns an error, and the command is not carried out.
+// chat carries out commands until the client has left. If the connection ends before a line is
+// complete, next returns an error, and the line is lost.
 func (s *server) chat(c *client) {
 	for {
 		message, err := c.next()
@@ -320,7 +318,7 @@ func (s *server) leave(c *client) {
 //     alice's program yet, the reset destroys it.
 //
 // So hangUp first closes only the sending side. Alice's program reads all lines, finds the end, and
-// closes its side. Until then hangUp reads what still comes. Only then does it call Close.
+// closes its side. Meanwhile, hangUp reads what still comes. After that, it calls Close.
 func hangUp(conn *net.TCPConn) {
 	conn.CloseWrite()
 	conn.SetReadDeadline(time.Now().Add(writeTimeout))
@@ -335,12 +333,12 @@ func hangUp(conn *net.TCPConn) {
 // ---- From bytes to messages ---------------------------------------------------------------------
 //
 // TCP carries bytes, not messages. If a client sends "hello" and then "world", one read of the server
-// may bring "helloworld", or "hel". Finding the ends of the messages is called framing. Most protocols
-// end each message with a delimiter. Here it is the newline, for nc and for the client in this folder:
-// they are line clients.
+// may bring "helloworld", or "hel". Finding the ends of the messages is called framing. Many protocols
+// end each message with a delimiter. Clients that end their messages with a newline are called line
+// clients here, for example nc and the client in the folder client.
 //
-// The course's own client sends no delimiter: it is a raw client. The server can only take what one
-// read brings for one message. A client is a raw client until its first newline:
+// The course's own client sends no delimiter: it is a raw client. The server has to guess that each
+// read brings one message, or several commands. A client is a raw client until its first newline:
 //
 //	a read brings                      next returns
 //	"alice"                            "alice"
@@ -348,8 +346,8 @@ func hangUp(conn *net.TCPConn) {
 //	"/users\n/he"                      "/users", and then it waits: from now on, this is a line client
 //	"lp\r\n"                           "/help"
 
-// next waits for the next message, and returns it without its line end. An error means that the
-// connection or the time has ended; half a line is thrown away.
+// next waits for the next message, and returns it without its line end. It returns an error when the
+// connection has ended, or the time for the login is over.
 func (c *client) next() (string, error) {
 	if !c.lines {
 		_, err := c.in.Peek(1) // looks at one byte, and leaves it there; waits until there is one
@@ -373,9 +371,9 @@ func (c *client) next() (string, error) {
 }
 
 // firstCommand returns what one read has brought, up to the second command in it. A second command
-// begins at one of the words below, if the character before it is not a space, and a space follows.
+// begins at one of the words below, if no space stands before it.
 //
-// SHORTCUT: this is a guess. "/msg bob see docs/msg x" is cut in two, and so is a password like that.
+// SHORTCUT: this is a guess. "/msg bob see docs/msg x" is cut in two, and so is the password "a/msg b".
 // A real protocol has a delimiter.
 func firstCommand(read string) string {
 	words := []string{"/msg ", "/broadcast ", "/create_group ", "/join_group ", "/leave_group ", "/group_msg "}
@@ -393,20 +391,20 @@ func firstCommand(read string) string {
 // ---- From queues to connections -----------------------------------------------------------------
 //
 // Suppose that bob has stopped reading. If alice's session wrote to bob's connection, it would have
-// to wait there, and alice could do nothing else. So her session only appends to bob's queue. The
-// only goroutine that waits for bob is bob's writer.
+// to wait there, and alice could do nothing else. So her session only appends to bob's queue, and
+// bob's writer writes to the connection.
 //
-// A queue needs a limit. If alice writes faster than bob reads, his queue would fill the memory. So
-// after a command that has made a queue too long, alice's session waits until bob's writer has taken
-// the lines. Alice then writes as slowly as bob reads. This is called backpressure.
+// A queue needs a limit. If alice writes faster than bob reads, his queue would fill the memory. So if
+// bob's queue is too long after a command of alice, her session waits until bob's writer has taken the
+// lines. Alice then writes as slowly as bob reads. This is called backpressure.
 //
-// Bob's own replies go into the same queue, but alice does not wait for them: only bob does. Otherwise
-// bob could stop alice: he asks for long lists without end, and reads slowly. So the queue counts, in
-// the field sent, which of its bytes come from others.
+// Replies to bob go into the same queue, but only bob's own session waits for them. Otherwise bob could
+// stop alice, by asking for many long lists and reading slowly. So the field sent counts only the bytes
+// that come from others.
 //
-// SHORTCUT: a client that reads slowly slows down everybody who writes to it, for some seconds a
-// command, again and again. A real server keeps the lines on a disk and delivers them later. And
-// nobody waits for the joined and left notices: a storm of logins can make a queue very long.
+// SHORTCUT: everybody who writes to a slow reader may have to wait, some seconds for each command. A
+// real server keeps the lines on a disk and delivers them later. And no session waits after a login or
+// a logout, so very many of them can make the queue of a slow reader long.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
@@ -422,8 +420,8 @@ func (c *client) closeQueue() {
 	c.notEmpty.Signal()
 }
 
-// send puts a line into the queue of another client. If the queue is too long now, send remembers the
-// client for carryOut, which waits. The caller holds the lock.
+// send puts a line into the queue of another client. If the queue is too long now, send adds the
+// receiver to slow, for carryOut. The caller holds the lock.
 func (c *client) send(to *client, line string) {
 	to.put(line)
 	to.sent += len(line)
@@ -432,7 +430,7 @@ func (c *client) send(to *client, line string) {
 	}
 }
 
-// sendAll sends a line to all of these clients but c. The caller holds the lock.
+// sendAll sends a line to all receivers except c. The caller holds the lock.
 func (c *client) sendAll(receivers clients, line string) {
 	for _, to := range receivers {
 		if to != c {
@@ -451,14 +449,14 @@ func (c *client) sendAll(receivers clients, line string) {
 //
 // A condition variable, sync.Cond, solves this. Its method Wait gives the lock back and goes to sleep
 // in one step. When it is woken, it takes the lock again. By then, somebody else may have filled the
-// queue again. So Wait always stands in a loop that looks again:
+// queue again. So Wait is always in a loop that checks again:
 //
 //	who waits      until                                          where       woken by
 //	a writer       its queue has lines, or the client has left    notEmpty    put, closeQueue
 //	a session      the queue is not too long any more             notFull     take
 //
-// Signal wakes one goroutine: a queue has only one writer. Broadcast wakes all: many sessions may wait
-// for the same queue.
+// Signal wakes one goroutine. That is enough for notEmpty, because a queue has only one writer. Broadcast
+// wakes all, because many sessions may wait at notFull.
 //
 // Can this still end in a deadlock? Alice and bob flood each other, and neither of them reads. Alice's
 // session waits for bob's queue, and bob's session waits for alice's queue. But the writers wait for no
@@ -468,8 +466,8 @@ func (c *client) sendAll(receivers clients, line string) {
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
 // It only looks, so it uses RLock: many goroutines may look at the same time, while nobody may change
-// anything. A RWMutex is faster where most goroutines just look. Here nearly every command changes a
-// queue, at least its own, and needs Lock, so an ordinary Mutex would do.
+// anything. An RWMutex is faster where most goroutines only look. Here every command needs Lock, because
+// it changes a queue, so an ordinary Mutex would do.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -493,10 +491,9 @@ func (s *server) take(c *client) []byte {
 	return lines
 }
 
-// write is the writer of a client. It writes in pieces, and each piece has a time limit of its own:
-// otherwise a client that reads steadily could not finish a long list in time. If the client is gone or
-// too slow, write closes the connection (R3), and all further writes fail at once. So the queue becomes
-// empty, and nobody waits for it.
+// write is the writer of a client. It writes in pieces, each with its own time limit, because a slow
+// reader needs long for a long list. If the client is gone or too slow, write closes the connection (R3).
+// Then all further writes fail at once. So the queue becomes empty, and nobody waits for it.
 func (s *server) write(c *client) {
 	defer s.writers.Done() // enter has called Add
 	dropped := false
@@ -505,7 +502,7 @@ func (s *server) write(c *client) {
 		if len(lines) == 0 {
 			break
 		}
-		for piece := range slices.Chunk(lines, maxWrite) { // maxWrite bytes each time
+		for piece := range slices.Chunk(lines, maxWrite) {
 			c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 			_, err := c.conn.Write(piece)
 			if err != nil && !dropped {
@@ -521,19 +518,20 @@ func (s *server) write(c *client) {
 
 // ---- Commands -----------------------------------------------------------------------------------
 //
-// Each command is one step under the lock: what it changes, what it sends, and its reply. So nothing
-// can come between its parts, and everybody sees all that happens in the same order. carryOut holds
-// the lock while a command runs; the commands neither take it nor wait for anything.
+// Each command is one step under the lock: its changes, its messages to others, and its reply. So nothing
+// can come between its parts, and all users see all events in the same order. carryOut holds the lock
+// while a command runs. The commands neither take the lock nor wait for anything.
 //
-// To add a command, add a case to execute, a function below it, and a line to help. The course's
-// tests look for words in the replies. So a refusal begins with "Error: ", and contains "not" or
-// "exist", or shows the usage. Other replies must not contain "fail", "error", "exist" or "not".
+// To add a command, add a case to execute, a function, and a line to help. (If it has arguments, add its
+// word to firstCommand, too.) The course's tests look for words in the replies. So a refusal begins with
+// "Error: ", and it contains "not" or "exist", or shows the usage. Other replies must not contain "fail",
+// "error", "exist" or "not".
 
-// carryOut carries out a message and queues the reply. Then it waits for the slow among those to whom
-// the command has sent. Waiting earlier, with the lock, would stop everybody. It reports whether the
-// client has left: by /quit, or because the server stops.
+// carryOut carries out a message and queues the reply. Then it gives the lock back, because waiting with
+// the lock would stop everybody, and waits while the queues of receivers, or its own, are too long. It
+// reports whether the client has left: by /quit, or because the server stops.
 func (s *server) carryOut(c *client, message string) (left bool) {
-	c.slow = nil // a new list; the joined notice is in the old one, but a newcomer waits for nobody
+	c.slow = nil // forget earlier receivers, also those of the joined notice: a newcomer need not wait
 	s.mu.Lock()
 	reply := s.execute(c, message)
 	if reply != "" {
@@ -551,8 +549,7 @@ func (s *server) carryOut(c *client, message string) (left bool) {
 	return false
 }
 
-// execute carries out a message and returns the reply. The caller holds the lock, and so do the callers
-// of all commands below.
+// execute carries out a message and returns the reply. The lock is held here and in all commands below.
 func (s *server) execute(c *client, message string) (reply string) {
 	if len(message) > maxMessage {
 		return "Error: a message may not be longer than 1024 bytes."
@@ -594,8 +591,8 @@ func cutWord(text string) (word, rest string) {
 	return word, strings.Trim(rest, " \t")
 }
 
-// visible replaces control characters, for strings.Map. They could clear the screen of a terminal,
-// or begin a line that seems to come from the server. strings.Map itself replaces invalid UTF-8.
+// visible makes strings.Map replace control characters. They could clear the screen of a terminal, or
+// begin a line that seems to come from the server. strings.Map itself replaces invalid UTF-8.
 func visible(char rune) rune {
 	isControl := char < ' ' || (char >= 0x7F && char <= 0x9F)
 	if isControl && char != '\t' {
@@ -643,8 +640,8 @@ func (s *server) createGroup(c *client, name string) string {
 	return "Group " + name + " created."
 }
 
-// joinGroup makes the client a member. Joining twice changes nothing, and nobody is told again. If the
-// group could end between the check and the change, the client would be in a group that nobody finds.
+// joinGroup makes the client a member. Joining twice changes nothing, and nobody is told again. Thanks to
+// the lock, the group cannot be deleted between the check and the change.
 func (s *server) joinGroup(c *client, name string) string {
 	group := s.groups[name]
 	switch {
@@ -686,7 +683,7 @@ func (s *server) groupMsg(c *client, name, text string) string {
 	return "Message sent to group " + name + "."
 }
 
-// removeMember takes a client out of a group, if it is a member. A group ends with its last member.
+// removeMember takes a client out of a group, if it is a member. It deletes an empty group.
 func (s *server) removeMember(name string, c *client) {
 	delete(s.groups[name], c.name)
 	if len(s.groups[name]) == 0 {

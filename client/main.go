@@ -9,11 +9,11 @@
 //	keyboard --> connection --> server
 //	screen  <-- connection <-- server
 //
-// The client ends when the server closes the connection. Its exit status is 0. It is 1 if the client
-// cannot connect, or if the connection breaks.
+// The client ends when the server closes the connection. Then its exit status is 0. If the client cannot
+// connect, or the connection breaks, the exit status is 1.
 //
-// SHORTCUT: everybody can see the password while it is typed, and a line that arrives while you type
-// appears in the middle of yours. A real client draws the screen itself.
+// SHORTCUT: everybody can see the password while you type it, and a line that arrives while you type
+// appears in the middle of your line. A real client controls the screen.
 package main
 
 import (
@@ -40,9 +40,9 @@ func main() {
 	}
 }
 
-// send copies the keyboard to the server. At the end of the input, it closes only the sending side of
-// the connection. So the server knows that nothing more will come, but its answers to the last
-// commands still arrive. If sending fails, the other goroutine finds the broken connection, too.
+// send sends the input to the server. At the end of the input, it closes only the sending side of the
+// connection. So the server knows that nothing more will come, but its answers to the last commands
+// still arrive. If sending fails, reading fails, too, and main reports it.
 func send(conn *net.TCPConn) {
 	io.Copy(conn, os.Stdin)
 	conn.CloseWrite()
