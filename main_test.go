@@ -7,13 +7,13 @@
 //
 // Most tests are conversations. A conversation is a list of rows. Each row says what one client does:
 //
-//	alice in                      logs in; everybody who is in must hear of it
+//	alice in                      logs in; everybody else who is in hears it (no row is needed for that)
 //	x opens                       connects, and does not log in
 //	alice > /users                types a line
 //	alice < Goodbye! | END        hears these lines next: first the goodbye, then the end of the connection
 //	alice > /quit -> Goodbye!     types and hears; "->" may follow every verb
 //	x >> /us                      sends these bytes, without a newline
-//	alice has hello | bye|ciao    has heard, or will hear, what matches these regular expressions
+//	alice has hello | bye|ciao    has heard, or hears within 10 s, what matches each of these two patterns
 //	alice lacks hello             has not heard it, and does not hear it within 250 ms
 //	x pauses 20ms                 does nothing for so long
 //	x half-closes                 sends no more, but listens
@@ -22,18 +22,21 @@
 //	x resets                      breaks the connection
 //
 // A row may name several clients: "alice,bob in" or "1..50 in". The number 7 stands for user u7 with the password p7;
-// the other users are in testPasswords. "a > x & b > y" are two rows without a wait between them. Rows end with the
-// line or with "; ". In what is sent or heard, \n, \x1b and \u2028 mean what they mean in Go. A prompt ("Enter
-// username:") counts as a line. "has" and "lacks" look at all that the client has ever heard.
+// the other users are in testPasswords. Rows end with the line or with "; ". "a > x & b > y" are two rows that are played
+// at once, also in graded cases. After ">", ">>", "<" and "->", \n, \x1b and \u2028 mean what they mean in Go; "\x3b "
+// is a "; " that does not end the row. A prompt ("Enter username:") counts as a line. Patterns are regular expressions,
+// written in lower case; they are searched in all that the client has heard since it connected, in lower case.
 //
-// With "<" and "->", a client must hear just these lines, in this order, and no others. How can a test see that
-// nothing else comes? At the end, everybody who is in writes to himself, and must hear that next. This is a fence:
-// whatever the server had sent to him before would come before it.
+// With "<" and "->", a client must hear just these lines, in this order, and no others. If alice leaves, everybody needs
+// a row for "alice has left the chat.". How can a test see that nothing else comes? At the end, everybody who has logged
+// in by "in", and has not left, types "/msg <himself> fence". The fence must be the next line that he hears: whatever the
+// server had sent to him before would come first.
 //
-// Each conversation in TestConversations has a server of its own. "lines" plays it with clients that end what they
-// type with a newline, "raw" with clients that do not, like the course's.
+// TestConversations is a table: kinds of clients, name, rows. Each conversation has a server of its own. "lines" plays it
+// with clients that end what they type with a newline. "raw" plays it with clients that do not, like the course's: there,
+// each ">" or ">>" is a whole message. What rows cannot say, for example "one of these two", is a test in Go.
 //
-// To test a new command, add a conversation to TestConversations, and the command to everyCommand.
+// To test a new command, add a conversation to TestConversations. Add the command to everyCommand, too.
 package main
 
 import (
@@ -214,6 +217,7 @@ type conversation struct {
 	peers   map[string]*peer // the clients, by their names in the rows
 	rows    string           // all that are played
 	row     string           // the one that is played now
+	line    int              // its line in rows
 	late    time.Time        // when all must be over
 	news    chan struct{}    // somebody has heard something
 
@@ -242,17 +246,18 @@ func newConversation(t testing.TB, address, kind string) *conversation {
 
 // play plays rows.
 func (c *conversation) play(rows string) {
-	c.rows = rows
-	for _, row := range regexp.MustCompile(`\n|; `).Split(rows, -1) {
-		c.row = strings.Trim(row, "\t ")
-		if c.row == "" {
-			continue
-		}
-		c.pause()
-		for _, act := range strings.Split(c.row, " & ") {
-			who, what, _ := strings.Cut(act, " ")
-			for _, name := range c.names(who) {
-				c.act(name, what)
+	for i, line := range strings.Split(rows, "\n") {
+		for _, row := range strings.Split(line, "; ") {
+			c.rows, c.line, c.row = rows, i, strings.Trim(row, "\t ")
+			if c.row == "" {
+				continue
+			}
+			c.pause()
+			for _, act := range strings.Split(c.row, " & ") {
+				who, what, _ := strings.Cut(act, " ")
+				for _, name := range c.names(who) {
+					c.act(name, what)
+				}
 			}
 		}
 	}
@@ -367,10 +372,9 @@ func (c *conversation) fail(format string, args ...any) {
 	where := ""
 	before, _, found := strings.Cut(string(must(os.ReadFile("main_test.go"))), c.rows)
 	if found {
-		before += c.rows[:strings.Index(c.rows, c.row)]
-		where = fmt.Sprintf("main_test.go:%d", 1+strings.Count(before, "\n"))
+		where = fmt.Sprintf(" (main_test.go:%d)", 1+strings.Count(before, "\n")+c.line)
 	}
-	c.Fatalf("%s\nrow: %.200s (%s)\nthe conversation so far:\n    %s",
+	c.Fatalf("%s\nrow: %.200s%s\nthe conversation so far:\n    %s",
 		fmt.Sprintf(format, args...), c.row, where, strings.Join(c.story, "\n    "))
 }
 
