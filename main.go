@@ -24,7 +24,8 @@
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
 //	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
-//	    from it, and only the writer writes to it. In the end, the writer closes it (hangUp).
+//	    from it, and only the writer writes to it. In the end, the writer reads the rest and closes
+//	    it (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
 //	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
 package main
@@ -44,12 +45,12 @@ import (
 
 const (
 	maxMessage = 1024     // bytes, without the line end; the assignment sets this limit
-	maxRead    = 4096     // bytes of one read; terminals cut longer lines
+	maxRead    = 4096     // bytes of one read; a terminal cuts a line that is longer
 	maxWrite   = 4096     // bytes of one write; small, so that it ends within writeTimeout
-	maxQueue   = 32 << 10 // bytes; if a queue is longer, those who have filled it must wait
+	maxQueue   = 32 << 10 // bytes; a client that writes to a longer queue must wait
 
 	loginTimeout = 30 * time.Second // for name and password; a silent stranger must not stay
-	writeTimeout = 5 * time.Second  // for one write; a client that takes longer is dropped
+	writeTimeout = 5 * time.Second  // for one write, and for hanging up; a client that takes longer is dropped
 )
 
 const help = `/msg <username> <message>
@@ -83,14 +84,15 @@ type client struct {
 	name string // set at the login; never changes after it
 
 	// Only the session uses these fields.
-	in    *bufio.Reader // reads from conn
-	lines bool          // the client ends its messages with newlines; see next
-	slow  []*client     // receivers whose queues are too long; carryOut waits for them
+	in       *bufio.Reader // reads from conn
+	newlines bool          // the client ends its messages with newlines; see next
+	slow     []*client     // receivers whose queues are too long; carryOut waits for them
 
 	// The lock guards these fields (R1).
-	queue    []byte     // lines that wait for the writer
-	sent     int        // how many bytes of the queue come from other clients; see send
-	left     bool       // the client has left the chat, and its queue takes no more lines
+	queue      []byte // lines that wait for the writer
+	fromOthers int    // how many bytes of the queue come from other clients; see send
+	closed     bool   // the queue takes no more lines: the client has left, or the server stops
+
 	notEmpty *sync.Cond // the writer waits here until the queue has lines; see take
 	notFull  *sync.Cond // sessions wait here until the queue has room; see waitWhile
 }
@@ -142,7 +144,7 @@ func loadUsers(path string) map[string]string {
 		switch {
 		case strings.TrimSpace(line) == "": // skip it
 		case name == "", password == "", passwords[name] != "", strings.Contains(name, " "),
-			strings.Contains(line, "\t"), line != strings.Map(visible, line): // invisible
+			strings.Contains(line, "\t"), line != strings.Map(visible, line):
 			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, no control characters, no spaces in the "+
 				"name, each name once)", path, i+1)
 		default:
@@ -152,7 +154,7 @@ func loadUsers(path string) map[string]string {
 	return passwords
 }
 
-// openLog makes the log go to the console and to a file, which is named after the day of the start.
+// openLog lets the log go to the console and to a file, which is named after the day of the start.
 // Passwords and messages are never logged.
 func openLog() {
 	os.Mkdir("logs", 0o700) // usually it exists already; if it cannot be made, OpenFile fails
@@ -164,7 +166,6 @@ func openLog() {
 	log.SetOutput(consoleAndFile{file})
 }
 
-// consoleAndFile is where the log goes.
 type consoleAndFile struct{ file *os.File }
 
 // Write is called by the package log for each line. It writes the line to the console and to the file.
@@ -216,7 +217,7 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // for waitWhile, which uses RLock
+	c.notFull = sync.NewCond(s.mu.RLocker()) // Wait gives back what waitWhile has taken: RLock
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -228,7 +229,7 @@ func (s *server) handle(conn *net.TCPConn) {
 
 // login asks for name and password, and lets the client enter the chat. On failure, it returns the
 // reason. A wrong name gets the same answer as a wrong password. Otherwise a stranger could find out
-// which names exist. The name is not logged then, because some users type their password there.
+// which names exist. A name that fails is not logged, because some users type their password there.
 //
 // SHORTCUT: a stranger can try passwords on many connections at once. A real server counts failures.
 func (s *server) login(c *client) (refusal string) {
@@ -276,6 +277,7 @@ func (s *server) enter(c *client) (refusal string) {
 	s.online[c.name] = c
 	c.put("Welcome to the chat server!\n")
 	c.sendAll(s.online, c.name+" has joined the chat.\n")
+	c.slow = nil // others have filled those queues, so a newcomer does not wait for them
 	s.writers.Add(1)
 	go s.write(c) // ends after leave or stop has closed the queue
 	return ""
@@ -349,14 +351,14 @@ func hangUp(conn *net.TCPConn) {
 // next waits for the next message, and returns it without its line end. It returns an error when the
 // connection has ended, or the time for the login is over.
 func (c *client) next() (string, error) {
-	if !c.lines {
+	if !c.newlines {
 		_, err := c.in.Peek(1) // looks at one byte, and leaves it there; waits until there is one
 		if err != nil {
 			return "", err
 		}
 		read, _ := c.in.Peek(c.in.Buffered()) // looks at all that the read has brought
-		c.lines = strings.Contains(string(read), "\n")
-		if !c.lines {
+		c.newlines = strings.Contains(string(read), "\n")
+		if !c.newlines {
 			message := firstCommand(string(read))
 			c.in.Discard(len(message))
 			return message, nil
@@ -371,7 +373,8 @@ func (c *client) next() (string, error) {
 }
 
 // firstCommand returns what one read has brought, up to the second command in it. A second command
-// begins at one of the words below, if no space stands before it.
+// begins at one of the words below, if no space stands before it. (The words of commands without arguments
+// are not there: "/msg bob hi/quit" is one message.)
 //
 // SHORTCUT: this is a guess. "/msg bob see docs/msg x" is cut in two, and so is the password "a/msg b".
 // A real protocol has a delimiter.
@@ -399,16 +402,16 @@ func firstCommand(read string) string {
 // lines. Alice then writes as slowly as bob reads. This is called backpressure.
 //
 // Replies to bob go into the same queue, but only bob's own session waits for them. Otherwise bob could
-// stop alice, by asking for many long lists and reading slowly. So the field sent counts only the bytes
-// that come from others.
+// stop alice, by asking for many long lists and reading slowly. So alice's session looks only at
+// fromOthers, and bob's own session looks at the whole queue.
 //
 // SHORTCUT: everybody who writes to a slow reader may have to wait, some seconds for each command. A
-// real server keeps the lines on a disk and delivers them later. And no session waits after a login or
-// a logout, so very many of them can make the queue of a slow reader long.
+// real server drops such a client, or stores the lines and delivers them later. And nobody waits after a
+// login or a logout, so very many of them can make the queue of a slow reader long.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
-	if !c.left {
+	if !c.closed {
 		c.queue = append(c.queue, line...)
 		c.notEmpty.Signal()
 	}
@@ -416,7 +419,7 @@ func (c *client) put(line string) {
 
 // closeQueue lets the writer end when the queue is empty. The caller holds the lock.
 func (c *client) closeQueue() {
-	c.left = true
+	c.closed = true
 	c.notEmpty.Signal()
 }
 
@@ -424,8 +427,8 @@ func (c *client) closeQueue() {
 // receiver to slow, for carryOut. The caller holds the lock.
 func (c *client) send(to *client, line string) {
 	to.put(line)
-	to.sent += len(line)
-	if to.sent > maxQueue {
+	to.fromOthers += len(line)
+	if to.fromOthers > maxQueue {
 		c.slow = append(c.slow, to)
 	}
 }
@@ -452,7 +455,7 @@ func (c *client) sendAll(receivers clients, line string) {
 // queue again. So Wait is always in a loop that checks again:
 //
 //	who waits      until                                          where       woken by
-//	a writer       its queue has lines, or the client has left    notEmpty    put, closeQueue
+//	a writer       its queue has lines, or is closed              notEmpty    put, closeQueue
 //	a session      the queue is not too long any more             notFull     take
 //
 // Signal wakes one goroutine. That is enough for notEmpty, because a queue has only one writer. Broadcast
@@ -460,14 +463,14 @@ func (c *client) sendAll(receivers clients, line string) {
 //
 // Can this still end in a deadlock? Alice and bob flood each other, and neither of them reads. Alice's
 // session waits for bob's queue, and bob's session waits for alice's queue. But the writers wait for no
-// session. After writeTimeout, the write to bob fails. Bob's writer closes his connection and empties
-// his queue, and so alice's session goes on.
+// session. After writeTimeout, the write to bob fails. Bob's writer closes his connection, and empties
+// his queue, so alice's session goes on. (Soon alice is dropped in the same way: she does not read.)
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
-// It only looks, so it uses RLock: many goroutines may look at the same time, while nobody may change
-// anything. An RWMutex is faster where most goroutines only look. Here every command needs Lock, because
-// it changes a queue, so an ordinary Mutex would do.
+// It only looks, so it uses RLock: all sessions that wait may look at the same time, while nobody changes
+// anything. This is the only place where the RWMutex gains something. Every command needs Lock, because it
+// changes a queue.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -476,19 +479,19 @@ func (s *server) waitWhile(c *client, tooLong func() bool) {
 	}
 }
 
-// take waits until the client's queue has lines, and takes them all. If the client has left and the
-// queue is empty, it returns nothing. The caller does not hold the lock.
+// take waits until the client's queue has lines, and takes them all. If the queue is closed and empty,
+// it returns nothing. The caller does not hold the lock.
 func (s *server) take(c *client) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(c.queue) == 0 && !c.left {
+	for len(c.queue) == 0 && !c.closed {
 		c.notEmpty.Wait()
 	}
-	lines := c.queue
+	batch := c.queue
 	c.queue = nil
-	c.sent = 0
+	c.fromOthers = 0
 	c.notFull.Broadcast()
-	return lines
+	return batch
 }
 
 // write is the writer of a client. It writes in pieces, each with its own time limit, because a slow
@@ -498,11 +501,11 @@ func (s *server) write(c *client) {
 	defer s.writers.Done() // enter has called Add
 	dropped := false
 	for {
-		lines := s.take(c)
-		if len(lines) == 0 {
+		batch := s.take(c)
+		if len(batch) == 0 {
 			break
 		}
-		for piece := range slices.Chunk(lines, maxWrite) {
+		for piece := range slices.Chunk(batch, maxWrite) {
 			c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 			_, err := c.conn.Write(piece)
 			if err != nil && !dropped {
@@ -528,24 +531,24 @@ func (s *server) write(c *client) {
 // "error", "exist" or "not".
 
 // carryOut carries out a message and queues the reply. Then it gives the lock back, because waiting with
-// the lock would stop everybody, and waits while the queues of receivers, or its own, are too long. It
+// the lock would stop everybody. Only then it waits, while a receiver's queue or its own is too long. It
 // reports whether the client has left: by /quit, or because the server stops.
 func (s *server) carryOut(c *client, message string) (left bool) {
-	c.slow = nil // forget earlier receivers, also those of the joined notice: a newcomer need not wait
 	s.mu.Lock()
 	reply := s.execute(c, message)
 	if reply != "" {
 		c.put(reply + "\n")
 	}
-	left = c.left
+	left = c.closed
 	s.mu.Unlock()
 	if left {
 		return true
 	}
 	for _, to := range c.slow {
-		s.waitWhile(to, func() bool { return to.sent > maxQueue })
+		s.waitWhile(to, func() bool { return to.fromOthers > maxQueue })
 	}
 	s.waitWhile(c, func() bool { return len(c.queue) > maxQueue })
+	c.slow = nil
 	return false
 }
 
@@ -585,7 +588,7 @@ func (s *server) execute(c *client, message string) (reply string) {
 	return "Error: " + word + " is not a command. For a list of commands: /help"
 }
 
-// cutWord returns the first word of a text and the rest, without spaces around them.
+// cutWord returns the first word of a text and the rest, without spaces or tabs around them.
 func cutWord(text string) (word, rest string) {
 	word, rest, _ = strings.Cut(strings.Trim(text, " \t"), " ")
 	return word, strings.Trim(rest, " \t")
