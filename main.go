@@ -24,8 +24,7 @@
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
 //	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
-//	    from it, and only the writer writes to it. In the end, the writer reads the rest and closes
-//	    it (hangUp).
+//	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
 //	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
 package main
@@ -406,8 +405,8 @@ func firstCommand(read string) string {
 // fromOthers, and bob's own session looks at the whole queue.
 //
 // SHORTCUT: everybody who writes to a slow reader may have to wait, some seconds for each command. A
-// real server drops such a client, or stores the lines and delivers them later. And nobody waits after a
-// login or a logout, so very many of them can make the queue of a slow reader long.
+// real server drops such a client, or stores the lines and delivers them later. Nobody waits after a
+// login or a logout, so thousands of them can make the queue of a slow reader long.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
