@@ -125,7 +125,7 @@ func launch(t testing.TB, dir string, command ...string) *process {
 		<-p.ended
 		if t.Failed() {
 			lines := strings.Split(strings.TrimSpace(p.printed()), "\n")
-			last := strings.Join(lines[max(0, len(lines)-20):], "\n    ")
+			last := strings.Join(lines[max(0, len(lines)-50):], "\n    ")
 			t.Logf("the server's last lines (%v):\n    %s", p.ProcessState, last)
 		}
 	})
@@ -798,6 +798,7 @@ func TestStopping(t *testing.T) {
 		t.Errorf("charlie hears at last %.200q (%v)", said[max(0, len(said)-200):], err)
 	}
 	c.play(`alice,bob,1..5 has server is shutting down\.\nend$; bob,1 lacks half`)
+	p.interrupt(t) // while david is still there
 }
 
 // flood lets a client type lines without end, until its connection ends.
