@@ -1024,10 +1024,10 @@ func FuzzAlice(f *testing.F) {
 // ---- Grading ------------------------------------------------------------------------------------
 
 var (
-	addr    = flag.String("addr", "", "TestAssignment: the server is at this `address`")
-	command = flag.String("exec", "", "TestAssignment: start the server by this `command` for each case, at 127.0.0.1:12345")
-	dir     = flag.String("dir", ".", "TestAssignment: the `folder` for -exec")
-	hurry   = flag.Bool("hurry", false, "TestAssignment: type as fast as the course did")
+	gradeAddr  = flag.String("addr", "", "TestAssignment: the server is at this `address`")
+	gradeExec  = flag.String("exec", "", "TestAssignment: start the server by this `command` for each case, at 127.0.0.1:12345")
+	gradeDir   = flag.String("dir", ".", "TestAssignment: the `folder` for -exec")
+	gradeHurry = flag.Bool("hurry", false, "TestAssignment: type as fast as the course did")
 )
 
 const (
@@ -1046,12 +1046,12 @@ var courseTexts = strings.NewReplacer(
 
 // What several cases share.
 const (
-	four   = "1..4 in; "
-	groups = "1 in; 1 > /create_group CS427; 2 in; 2 > /create_group CS428; 3 in; 3 > /create_group CS429; 4 in; 4 > /create_group CS430; "
-	toAll4 = "5 in; 5 > /join_group CS427; 5 > /join_group CS428; 5 > /join_group CS429; 5 > /join_group CS430; "
-	toU234 = "1 > /msg u2 T1; 1 > /msg u3 T2; 1 > /msg u4 T3; "
-	to427  = "2 > /group_msg CS427 T1; 2 > /group_msg CS427 T2; 2 > /group_msg CS427 T3; 2 > /group_msg CS427 T4; "
-	all425 = "1 > /create_group CS425; 2..4 > /join_group CS425; "
+	fourIn     = "1..4 in; "
+	fourGroups = "1 in; 1 > /create_group CS427; 2 in; 2 > /create_group CS428; 3 in; 3 > /create_group CS429; 4 in; 4 > /create_group CS430; "
+	joinAll    = "5 in; 5 > /join_group CS427; 5 > /join_group CS428; 5 > /join_group CS429; 5 > /join_group CS430; "
+	msgAll     = "1 > /msg u2 T1; 1 > /msg u3 T2; 1 > /msg u4 T3; "
+	msg427     = "2 > /group_msg CS427 T1; 2 > /group_msg CS427 T2; 2 > /group_msg CS427 T3; 2 > /group_msg CS427 T4; "
+	joinCS425  = "1 > /create_group CS425; 2..4 > /join_group CS425; "
 )
 
 // A gradedCase is a conversation that earns marks.
@@ -1065,7 +1065,7 @@ type gradedCase struct {
 // last two cases much was typed at the same time. So it is with -hurry. At leisure, one thing follows the other.
 func assignment() []gradedCase {
 	together := "; "
-	if *hurry {
+	if *gradeHurry {
 		together = " & "
 	}
 	var create36, join36, has36a, has36b, user37, pass37, msg37, has37 string
@@ -1088,7 +1088,7 @@ func assignment() []gradedCase {
 		{"02_login_wrong", 1, "1 opens; 1 > alice; 1 > 123; 1 has failed|error"},
 		{"03_msg_offline", 1, "1 in; 1 > /msg bob Hello; 1 has no"},
 		{"04_msg", 1, "1,2 in; 1 > /msg u2 Hello World!; 2 has Hello World!"},
-		{"05_broadcast", 1, four + "1 > /broadcast T1; 2..4 has T1"},
+		{"05_broadcast", 1, fourIn + "1 > /broadcast T1; 2..4 has T1"},
 		{"06_create", 1, "1 in; 1 > /create_group IITK; 1 has creat"},
 		{"07_create_twice", 1, "1 in; 1 > /create_group IITK; 1 > /create_group IITK; 1 has welcome | REFUSAL"},
 		{"08_join", 1, "1,2 in; 1 > /create_group CS425; 2 > /join_group CS425; 2 has join"},
@@ -1098,28 +1098,28 @@ func assignment() []gradedCase {
 		{"12_leave", 1, "1,2 in; 1 > /create_group CS425; 2 > /join_group CS425; 2 > /leave_group CS425; 2 has left"},
 		{"13_group_msg_after_leave", 1, "1,2 in; 1 > /create_group CS425; 2 > /join_group CS425; 2 > /leave_group CS425; 2 > /group_msg CS425 T1; 2 has welcome | REFUSAL"},
 		{"14_exit_and_return", 1.5, "1,2 in; 1 > /msg u2 T1; 2 > /exit" + together + "2 gone; 3 in; 4 opens; 4 > u2; 4 > p2; 1 > /msg u2 T2; 4 has welcome | T2"},
-		{"15_msg_to_three", 1.5, four + toU234 + "2..4 has welcome; 2 has T1; 3 has T2; 4 has T3"},
-		{"16_msg_chain", 1.5, four + "1 > /msg u2 T1; 2 > /msg u3 T2; 3 > /msg u4 T3; 4 > /msg u1 T4; 1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
+		{"15_msg_to_three", 1.5, fourIn + msgAll + "2..4 has welcome; 2 has T1; 3 has T2; 4 has T3"},
+		{"16_msg_chain", 1.5, fourIn + "1 > /msg u2 T1; 2 > /msg u3 T2; 3 > /msg u4 T3; 4 > /msg u1 T4; 1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1 has T4"},
 		{"17_msg_both_ways", 1.5, "1,2 in; 1 > /msg u2 T1; 2 > /msg u1 T2; 1,2 has welcome; 2 has T1; 1 has T2"},
-		{"18_broadcast_come_and_go", 1.5, four + "1 > /broadcast T1; 5 in; 1 > /broadcast T2; 1 > /exit" + together + "1 gone; 2 > /broadcast T3; 1..4 has welcome; 2..4 has T1; 2..5 has T2; 3..5 has T3; 1 lacks T3"},
-		{"19_broadcast_by_four", 1.5, four + "1 > /broadcast T1; 2 > /broadcast T2; 3 > /broadcast T3; 4 > /broadcast T4; 1..4 has welcome; 2,3,4 has T1; 1,3,4 has T2; 1,2,4 has T3; 1,2,3 has T4"},
-		{"20_create_four", 1.5, four + "1 > /create_group CS425; 1 > /create_group CS426; 1 > /create_group CS427; 1 > /create_group CS428; 1 has welcome | CS425 | CS426 | CS427 | CS428"},
-		{"21_create_by_three", 1.5, four + "1 > /create_group CS425; 1 > /create_group CS426; 2 > /create_group CS427; 2 > /create_group CS428; 3 > /create_group CS429; 3 > /create_group CS430; 1 has welcome | CS425 | CS426; 2 has CS427 | CS428; 3 has CS429 | CS430"},
-		{"22_join_four", 1.5, four + "2 > /create_group CS427; 2 > /create_group CS428; 3 > /create_group CS429; 3 > /create_group CS430; " + strings.ReplaceAll(toAll4[6:], "5 >", "1 >") + "1 has welcome | CS427 | CS428 | CS429 | CS430"},
+		{"18_broadcast_come_and_go", 1.5, fourIn + "1 > /broadcast T1; 5 in; 1 > /broadcast T2; 1 > /exit" + together + "1 gone; 2 > /broadcast T3; 1..4 has welcome; 2..4 has T1; 2..5 has T2; 3..5 has T3; 1 lacks T3"},
+		{"19_broadcast_by_four", 1.5, fourIn + "1 > /broadcast T1; 2 > /broadcast T2; 3 > /broadcast T3; 4 > /broadcast T4; 1..4 has welcome; 2,3,4 has T1; 1,3,4 has T2; 1,2,4 has T3; 1,2,3 has T4"},
+		{"20_create_four", 1.5, fourIn + "1 > /create_group CS425; 1 > /create_group CS426; 1 > /create_group CS427; 1 > /create_group CS428; 1 has welcome | CS425 | CS426 | CS427 | CS428"},
+		{"21_create_by_three", 1.5, fourIn + "1 > /create_group CS425; 1 > /create_group CS426; 2 > /create_group CS427; 2 > /create_group CS428; 3 > /create_group CS429; 3 > /create_group CS430; 1 has welcome | CS425 | CS426; 2 has CS427 | CS428; 3 has CS429 | CS430"},
+		{"22_join_four", 1.5, fourIn + "2 > /create_group CS427; 2 > /create_group CS428; 3 > /create_group CS429; 3 > /create_group CS430; " + strings.ReplaceAll(joinAll[6:], "5 >", "1 >") + "1 has welcome | CS427 | CS428 | CS429 | CS430"},
 		{"23_join_by_four", 1.5, "1 in; 1 > /create_group CS427; 2..5 in; 2..5 > /join_group CS427; 1..5 has welcome; 2..5 has CS427"},
-		{"24_group_msg_by_stranger", 1.5, "1 in; 1 > /create_group CS427; 2..5 in; " + to427 + "1..5 has welcome; 1 has CS427; 1 lacks T1 | T2 | T3 | T4"},
-		{"25_group_msg_by_member", 1.5, "1 in; 1 > /create_group CS427; 2..5 in; 2 > /join_group CS427; " + to427 + "1..5 has welcome; 1 has CS427 | T1 | T2 | T3 | T4"},
-		{"26_group_msg_to_four", 1.5, groups + toAll4 + "5 > /group_msg CS427 T1; 5 > /group_msg CS428 T2; 5 > /group_msg CS429 T3; 5 > /group_msg CS430 T4; 1..5 has welcome; 1 has CS427 | T1; 2 has CS428 | T2; 3 has CS429 | T3; 4 has CS430 | T4"},
-		{"27_group_msg_by_four", 1.5, groups + "5 in; 2..5 > /join_group CS427; 2 > /group_msg CS427 T1; 3 > /group_msg CS427 T2; 4 > /group_msg CS427 T3; 5 > /group_msg CS427 T4; 1..5 has welcome; 1 has CS427 | T1 | T2 | T3 | T4"},
-		{"28_leave_two_of_four", 1.5, groups + toAll4 + "5 > /leave_group CS427; 5 > /leave_group CS428; " + `1..5 has welcome; 1 has CS427; 5 has left.*\n.*left; 5 lacks left.*\n.*left.*\n.*left`},
-		{"29_leave_by_four", 1.5, groups + "5 in; 2..5 > /join_group CS427; 2..5 > /leave_group CS427; 1..5 has welcome; 1 has CS427; 2..5 has left"},
-		{"30_leave_two_groups", 1.5, groups + "5 in; 2,3 > /join_group CS427; 4,5 > /join_group CS428; 2,3 > /leave_group CS427; 4,5 > /leave_group CS428; 1..5 has welcome; 1 has CS427; 2..5 has left"},
-		{"31_msg_and_broadcast", 2.5, groups + toU234 + "2 > /broadcast T4; 1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1,3,4 has T4"},
-		{"32_msg_then_group", 2.5, four + toU234 + all425 + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2..4 has join; 1,3,4 has T4; 2 has left"},
-		{"33_broadcast_then_group", 2.5, four + "1 > /broadcast T1; " + all425 + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2..4 has T1 | join; 1,3,4 has T4; 2 has left"},
-		{"34_group_and_msg", 2.5, four + all425 + toU234 + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2..4 has join; 1,3,4 has T4; 2 has left"},
-		{"35_broadcast_and_wrong_join", 2.5, four + "1 > /create_group CS425; 2 > /broadcast  T1; 3 > /join_group CS888; 2 > /broadcast  T2; 3 > /join_group CS425; 2 > /broadcast  T3; 1..4 has welcome; 1 has CS425; 1,3,4 has T1 | T2 | T3; 3 has join | REFUSAL"},
-		{"36_1000_groups_each", 4.5, four + create36 + join36 + "1 has welcome" + has36a + "; 2 has welcome" + has36b + "; 1,2 lacks REFUSAL"},
+		{"24_group_msg_by_stranger", 1.5, "1 in; 1 > /create_group CS427; 2..5 in; " + msg427 + "1..5 has welcome; 1 has CS427; 1 lacks T1 | T2 | T3 | T4"},
+		{"25_group_msg_by_member", 1.5, "1 in; 1 > /create_group CS427; 2..5 in; 2 > /join_group CS427; " + msg427 + "1..5 has welcome; 1 has CS427 | T1 | T2 | T3 | T4"},
+		{"26_group_msg_to_four", 1.5, fourGroups + joinAll + "5 > /group_msg CS427 T1; 5 > /group_msg CS428 T2; 5 > /group_msg CS429 T3; 5 > /group_msg CS430 T4; 1..5 has welcome; 1 has CS427 | T1; 2 has CS428 | T2; 3 has CS429 | T3; 4 has CS430 | T4"},
+		{"27_group_msg_by_four", 1.5, fourGroups + "5 in; 2..5 > /join_group CS427; 2 > /group_msg CS427 T1; 3 > /group_msg CS427 T2; 4 > /group_msg CS427 T3; 5 > /group_msg CS427 T4; 1..5 has welcome; 1 has CS427 | T1 | T2 | T3 | T4"},
+		{"28_leave_two_of_four", 1.5, fourGroups + joinAll + "5 > /leave_group CS427; 5 > /leave_group CS428; " + `1..5 has welcome; 1 has CS427; 5 has left.*\n.*left; 5 lacks left.*\n.*left.*\n.*left`},
+		{"29_leave_by_four", 1.5, fourGroups + "5 in; 2..5 > /join_group CS427; 2..5 > /leave_group CS427; 1..5 has welcome; 1 has CS427; 2..5 has left"},
+		{"30_leave_two_groups", 1.5, fourGroups + "5 in; 2,3 > /join_group CS427; 4,5 > /join_group CS428; 2,3 > /leave_group CS427; 4,5 > /leave_group CS428; 1..5 has welcome; 1 has CS427; 2..5 has left"},
+		{"31_msg_and_broadcast", 2.5, fourGroups + msgAll + "2 > /broadcast T4; 1..4 has welcome; 2 has T1; 3 has T2; 4 has T3; 1,3,4 has T4"},
+		{"32_msg_then_group", 2.5, fourIn + msgAll + joinCS425 + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2..4 has join; 1,3,4 has T4; 2 has left"},
+		{"33_broadcast_then_group", 2.5, fourIn + "1 > /broadcast T1; " + joinCS425 + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2..4 has T1 | join; 1,3,4 has T4; 2 has left"},
+		{"34_group_and_msg", 2.5, fourIn + joinCS425 + msgAll + "2 > /group_msg CS425 T4; 2 > /leave_group CS425; 1..4 has welcome; 1 has CS425; 2 has T1; 3 has T2; 4 has T3; 2..4 has join; 1,3,4 has T4; 2 has left"},
+		{"35_broadcast_and_wrong_join", 2.5, fourIn + "1 > /create_group CS425; 2 > /broadcast  T1; 3 > /join_group CS888; 2 > /broadcast  T2; 3 > /join_group CS425; 2 > /broadcast  T3; 1..4 has welcome; 1 has CS425; 1,3,4 has T1 | T2 | T3; 3 has join | REFUSAL"},
+		{"36_1000_groups_each", 4.5, fourIn + create36 + join36 + "1 has welcome" + has36a + "; 2 has welcome" + has36b + "; 1,2 lacks REFUSAL"},
 		{"37_50_leave_50_come", 4.5, "1..50 in; 51..100 opens; " + user37 + pass37 + msg37 + has37},
 	}
 }
@@ -1138,15 +1138,15 @@ func TestAssignment(t *testing.T) {
 	for i, tc := range assignment() {
 		most += tc.marks
 		t.Run(tc.name, func(t *testing.T) {
-			rows, address := tc.rows, *addr
+			rows, address := tc.rows, *gradeAddr
 			switch {
 			case dead:
 				t.Fatal("not played, because in an earlier case the server did not start, or said nothing")
-			case *command != "":
+			case *gradeExec != "":
 				dead = true // until it has said something
 				launchGraded(t)
 				address = "127.0.0.1:12345"
-			case *addr != "":
+			case *gradeAddr != "":
 				dead = true
 				rows = others(rows, i)
 			default:
@@ -1174,7 +1174,7 @@ func launchGraded(t *testing.T) {
 			t.Fatalf("the port is taken, perhaps by a process that a server has left behind: %v", err)
 		}
 		listener.Close()
-		if !launch(t, *dir, strings.Fields(*command)...).endsWithin(500 * time.Millisecond) {
+		if !launch(t, *gradeDir, strings.Fields(*gradeExec)...).endsWithin(500 * time.Millisecond) {
 			return
 		}
 	}
@@ -1187,8 +1187,8 @@ func launchGraded(t *testing.T) {
 func (c *conversation) pause(who string) {
 	p, late := c.peers[c.names(who)[0]], time.Now().Add(answerTime)
 	switch {
-	case c.kind != "graded", p != nil && p.typed > 100 && *command+*addr == "":
-	case *hurry:
+	case c.kind != "graded", p != nil && p.typed > 100 && *gradeExec+*gradeAddr == "":
+	case *gradeHurry:
 		time.Sleep(5 * time.Millisecond)
 	default:
 		c.wait(10*time.Millisecond, func() bool { return time.Now().After(late) })
@@ -1202,7 +1202,7 @@ func (p *peer) awaitsAnswer() {
 	if p.typed <= 2 {
 		while = loginTime
 	}
-	if p.kind == "graded" && (p.typed <= 2 || !*hurry) {
+	if p.kind == "graded" && (p.typed <= 2 || !*gradeHurry) {
 		p.wait(while, func() bool { return !p.quiet || p.ended != "" })
 	}
 }
@@ -1212,7 +1212,7 @@ func (p *peer) awaitsAnswer() {
 func (p *peer) acknowledge() {
 	const quickAck = 12 // TCP_QUICKACK
 	raw, err := p.conn.SyscallConn()
-	if p.kind == "graded" && !*hurry && runtime.GOOS == "linux" && err == nil {
+	if p.kind == "graded" && !*gradeHurry && runtime.GOOS == "linux" && err == nil {
 		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, quickAck, 1) })
 	}
 }
