@@ -44,7 +44,7 @@ import (
 
 const (
 	maxMessage = 1024     // bytes, without the line end; the assignment sets this limit
-	maxRead    = 4096     // bytes of one read; a terminal cuts a line that is longer
+	maxRead    = 4096     // bytes of one read; a line typed in a terminal is never longer
 	maxWrite   = 4096     // bytes of one write; small, so that it ends within writeTimeout
 	maxQueue   = 32 << 10 // bytes; a client that writes to a longer queue must wait
 
@@ -129,7 +129,7 @@ func main() {
 // only a failed login would show the mistake.
 //
 // SHORTCUT: the passwords are plain text, because the assignment says so. A real server stores a hash
-// of each, which is slow to compute. A thief of the file then needs long to try passwords.
+// of each, which is slow to compute. Then a thief of the file needs a long time for each guess.
 func loadUsers(path string) map[string]string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -216,7 +216,7 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // Wait gives back what waitWhile has taken: RLock
+	c.notFull = sync.NewCond(s.mu.RLocker()) // waitWhile holds RLock, so Wait must give that back
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -276,7 +276,7 @@ func (s *server) enter(c *client) (refusal string) {
 	s.online[c.name] = c
 	c.put("Welcome to the chat server!\n")
 	c.sendAll(s.online, c.name+" has joined the chat.\n")
-	c.slow = nil // others have filled those queues, so a newcomer does not wait for them
+	c.slow = nil // a newcomer does not wait for queues that others have filled
 	s.writers.Add(1)
 	go s.write(c) // ends after leave or stop has closed the queue
 	return ""
@@ -338,8 +338,8 @@ func hangUp(conn *net.TCPConn) {
 // end each message with a delimiter. Clients that end their messages with a newline are called line
 // clients here, for example nc and the client in the folder client.
 //
-// The course's own client sends no delimiter: it is a raw client. The server has to guess that each
-// read brings one message, or several commands. A client is a raw client until its first newline:
+// The course's own client sends no delimiter: it is a raw client. The server assumes that a read
+// brings one whole message, or several commands. A client is a raw client until its first newline:
 //
 //	a read brings                      next returns
 //	"alice"                            "alice"
@@ -404,9 +404,9 @@ func firstCommand(read string) string {
 // stop alice, by asking for many long lists and reading slowly. So alice's session looks only at
 // fromOthers, and bob's own session looks at the whole queue.
 //
-// SHORTCUT: everybody who writes to a slow reader may have to wait, some seconds for each command. A
-// real server drops such a client, or stores the lines and delivers them later. Nobody waits after a
-// login or a logout, so thousands of them can make the queue of a slow reader long.
+// SHORTCUT: everybody who writes to a slow reader may have to wait, again and again, until it has read
+// what its writer has taken. A real server drops such a client, or stores the lines. Nobody waits after
+// a login or a logout, so thousands of them can make the queue of a slow reader long.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
@@ -468,8 +468,8 @@ func (c *client) sendAll(receivers clients, line string) {
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
 // It only looks, so it uses RLock: all sessions that wait may look at the same time, while nobody changes
-// anything. This is the only place where the RWMutex gains something. Every command needs Lock, because it
-// changes a queue.
+// anything. This is the only place where an RWMutex is better than a Mutex: every command needs Lock,
+// because it changes a queue.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -493,8 +493,8 @@ func (s *server) take(c *client) []byte {
 	return batch
 }
 
-// write is the writer of a client. It writes in pieces, each with its own time limit, because a slow
-// reader needs long for a long list. If the client is gone or too slow, write closes the connection (R3).
+// write is the writer of a client. It writes in pieces, each with its own time limit, because a long
+// list takes a slow reader a long time. If the client is gone or too slow, write closes the connection (R3).
 // Then all further writes fail at once. So the queue becomes empty, and nobody waits for it.
 func (s *server) write(c *client) {
 	defer s.writers.Done() // enter has called Add
@@ -530,8 +530,8 @@ func (s *server) write(c *client) {
 // "error", "exist" or "not".
 
 // carryOut carries out a message and queues the reply. Then it gives the lock back, because waiting with
-// the lock would stop everybody. Only then it waits, while a receiver's queue or its own is too long. It
-// reports whether the client has left: by /quit, or because the server stops.
+// the lock would stop everybody. After that, it waits while the queue of a receiver, or of c, is too long.
+// It reports whether the client has left: by /quit, or because the server stops.
 func (s *server) carryOut(c *client, message string) (left bool) {
 	s.mu.Lock()
 	reply := s.execute(c, message)

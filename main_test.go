@@ -13,7 +13,7 @@
 //	alice < Goodbye! | END        hears these lines next: first the goodbye, then the end of the connection
 //	alice > /quit -> Goodbye!     types and hears; "->" may follow every verb
 //	x >> /us                      sends these bytes, without a newline
-//	alice has hello | bye|ciao    has heard, or hears within 10 s, what matches each of these two patterns
+//	alice has hello | bye|ciao    has heard, or hears within 10 s, "hello" and also "bye" or "ciao"
 //	alice lacks hello             has not heard it, and does not hear it within 250 ms
 //	x pauses 20ms                 does nothing for so long
 //	x half-closes                 sends no more, but listens
@@ -22,19 +22,19 @@
 //	x resets                      breaks the connection
 //
 // A row may name several clients: "alice,bob in" or "1..50 in". The number 7 stands for user u7 with the password p7;
-// the other users are in testPasswords. Rows end with the line or with "; ". "a > x & b > y" are two rows that are played
-// at once, also in graded cases. After ">", ">>", "<" and "->", \n, \x1b and \u2028 mean what they mean in Go; "\x3b "
-// is a "; " that does not end the row. A prompt ("Enter username:") counts as a line. Patterns are regular expressions,
-// written in lower case; they are searched in all that the client has heard since it connected, in lower case.
+// the other users are in testPasswords. A row ends at the end of its line, or at "; ". "a > x & b > y" are two rows that
+// are played at once. \n, \x1b and \u2028 mean the same as in Go after ">", ">>", "<" and "->". ("\x3b " is a "; " that
+// does not end the row.) A prompt ("Enter username:") counts as a line. After "has" and "lacks" stand regular expressions,
+// in lower case. They are searched in all that the client has heard since it connected, turned into lower case.
 //
 // With "<" and "->", a client must hear just these lines, in this order, and no others. If alice leaves, everybody needs
 // a row for "alice has left the chat.". How can a test see that nothing else comes? At the end, everybody who has logged
 // in by "in", and has not left, types "/msg <himself> fence". The fence must be the next line that he hears: whatever the
 // server had sent to him before would come first.
 //
-// TestConversations is a table: kinds of clients, name, rows. Each conversation has a server of its own. "lines" plays it
-// with clients that end what they type with a newline. "raw" plays it with clients that do not, like the course's: there,
-// each ">" or ">>" is a whole message. What rows cannot say, for example "one of these two", is a test in Go.
+// TestConversations is a table: kinds of clients, name, rows. Each conversation has a server of its own. Clients of the
+// kind "lines" end what they type with a newline. Clients of the kind "raw" do not, like the course's: there, each ">" or
+// ">>" is a whole message. What rows cannot express, for example "only one of these two", needs a test in Go.
 //
 // To test a new command, add a conversation to TestConversations. Add the command to everyCommand, too.
 package main
@@ -397,11 +397,15 @@ func (c *conversation) wait(while time.Duration, ok func() bool) bool {
 	}
 }
 
-// connect adds a client, which listens. A graded server may need a moment to start.
+// connect adds a client, which listens. A graded server may need a moment to start. If it ends, it is started again:
+// without SO_REUSEADDR, its port can be blocked for a minute after the case before.
 func (c *conversation) connect(name string) {
 	conn, err := net.Dial("tcp", c.address)
-	for tries := 0; err != nil && c.kind == "graded" && tries < 1000; tries++ {
-		time.Sleep(10 * time.Millisecond)
+	for begin := time.Now(); err != nil && c.kind == "graded" && c.server != nil && time.Since(begin) < 70*time.Second; {
+		if c.server.endsWithin(10 * time.Millisecond) {
+			time.Sleep(5 * time.Second)
+			c.server = launchGraded(c)
+		}
 		conn, err = net.Dial("tcp", c.address)
 	}
 	if err != nil {
@@ -423,6 +427,9 @@ func (p *peer) resets() {
 
 // leaves closes the connection.
 func (p *peer) leaves() {
+	if p.wait(0, func() bool { return p.ended == "END" }) {
+		p.conn.SetLinger(0) // the server has closed it first; see resets
+	}
 	p.user, p.gone = "", true
 	p.conn.Close()
 }
@@ -508,7 +515,7 @@ func (p *peer) hears(lines string) {
 			p.fail("%s hears %.300q\n%*swants %.300q", p.name, got, len(p.name)+1, "", want)
 		}
 		if want == "END" {
-			p.resets()
+			p.leaves()
 		}
 	}
 }
@@ -610,7 +617,8 @@ func TestConversations(t *testing.T) {
 			alice in
 			a,b,c,d,e opens -> Enter username:; a > alice; b,e > bob; c > carol; a,b,c,e < Enter password:
 			a > password123 -> Authentication failed: this user is logged in already. | END
-			b > qwerty45; c > qwerty456; b,c < Authentication failed: wrong user name or password. | END
+			b > qwerty45; c > qwerty456; alice > /users -> Online users: alice; b,c lacks failed
+			b,c < Authentication failed: wrong user name or password. | END
 			d half-closes -> Authentication failed: no user name, or not within 30 seconds. | END
 			e half-closes -> Authentication failed: no password, or not within 30 seconds. | END
 			alice > /users -> Online users: alice
@@ -779,7 +787,7 @@ INFO bob logged out from ADDRESS
 }
 
 // After Ctrl-C, the goodbye is everybody's last line, whatever is going on: u1 to u4 flood each other, bob has typed half
-// a command, charlie begins to read only then, david never reads. SIGHUP does not end a server that runs under nohup.
+// a command, charlie begins to read only then, david never reads, x logs in. SIGHUP does not end a server that runs under nohup.
 func TestStopping(t *testing.T) {
 	t.Parallel()
 	p, address := startServer(t, "trap '' HUP;")
@@ -793,11 +801,12 @@ func TestStopping(t *testing.T) {
 	flood(c.peers["5"], "/msg david "+strings.Repeat("x", 1000)+"\n")
 	c.play("1 has u4]: hello; alice pauses 500ms")
 	p.Process.Signal(os.Interrupt)
+	c.play(`x >> u6\np6\n`)
 	said, err := io.ReadAll(c.peers["charlie"].conn)
 	if err != nil || !strings.HasSuffix(string(said), "\nServer is shutting down.\n") {
 		t.Errorf("charlie hears at last %.200q (%v)", said[max(0, len(said)-200):], err)
 	}
-	c.play(`alice,bob,1..5 has server is shutting down\.\nend$; bob,1 lacks half`)
+	c.play(`alice,bob,1..5,x has server is shutting down\.\nend$; bob,1 lacks half`)
 	p.interrupt(t) // while david is still there
 }
 
@@ -1138,14 +1147,13 @@ func TestAssignment(t *testing.T) {
 	for i, tc := range assignment() {
 		most += tc.marks
 		t.Run(tc.name, func(t *testing.T) {
-			rows, address := tc.rows, *gradeAddr
+			rows, address, server := tc.rows, *gradeAddr, (*process)(nil)
 			switch {
 			case dead:
 				t.Fatal("not played, because in an earlier case the server did not start, or said nothing")
 			case *gradeExec != "":
 				dead = true // until it has said something
-				launchGraded(t)
-				address = "127.0.0.1:12345"
+				server, address = launchGraded(t), "127.0.0.1:12345"
 			case *gradeAddr != "":
 				dead = true
 				rows = others(rows, i)
@@ -1154,6 +1162,7 @@ func TestAssignment(t *testing.T) {
 				_, address = startServer(t, "")
 			}
 			c := newConversation(t, address, "graded")
+			c.server = server
 			if dead {
 				t.Cleanup(func() { dead = len(c.story) == 0 })
 			}
@@ -1165,20 +1174,14 @@ func TestAssignment(t *testing.T) {
 	}
 }
 
-// launchGraded starts the server of -exec. It tries again if the server ends at once: without SO_REUSEADDR, its port is
-// blocked for a minute after the case before.
-func launchGraded(t *testing.T) {
-	for begin := time.Now(); time.Since(begin) < 70*time.Second; {
-		listener, err := net.Listen("tcp", "127.0.0.1:12345")
-		if err != nil {
-			t.Fatalf("the port is taken, perhaps by a process that a server has left behind: %v", err)
-		}
-		listener.Close()
-		if !launch(t, *gradeDir, strings.Fields(*gradeExec)...).endsWithin(500 * time.Millisecond) {
-			return
-		}
+// launchGraded starts the server of -exec.
+func launchGraded(t testing.TB) *process {
+	listener, err := net.Listen("tcp", "127.0.0.1:12345")
+	if err != nil {
+		t.Fatalf("the port is taken, perhaps by a process that a server has left behind: %v", err)
 	}
-	t.Fatal("the server ends at once")
+	listener.Close()
+	return launch(t, *gradeDir, strings.Fields(*gradeExec)...)
 }
 
 // pause is the wait before a graded row: until it has been quiet for 10 ms, so that no older line is taken for an answer.
