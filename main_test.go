@@ -966,13 +966,16 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
-// While others write to bob, he quits and comes back: the goodbye is his last line, and when he reads it, he can log
-// in again.
+// Bob begins to read when he has typed /quit, and much after it: all replies and the goodbye arrive. Then, while others
+// write to him, he quits and comes back. The goodbye is his last line, and when he reads it, he can log in again.
 func TestQuit(t *testing.T) {
 	t.Parallel()
-	c := converse(t, "lines", "1..3 in")
-	for _, p := range c.peers {
-		flood(p, "/msg bob hello\n/broadcast hello\n/users\n")
+	c := converse(t, "lines", "bob in; bob deaf")
+	c.play("bob >> " + strings.Repeat(`/help\n`, 500) + `/quit\n` + strings.Repeat(`/users\n`, 20000))
+	c.peers["bob"].readSlowly("\nGoodbye!\n")
+	c.play("bob gone; 1..3 in")
+	for i := 1; i <= 3; i++ {
+		flood(c.peers[strconv.Itoa(i)], "/msg bob hello\n/broadcast hello\n/users\n")
 	}
 	for range 100 {
 		c.play(`bob opens; bob >> bob\nqwerty456\n/users\n/quit\n; bob has welcome | goodbye!\nend$; bob gone`)
