@@ -10,7 +10,7 @@
 //	alice in                      logs in; everybody else who is in hears it (no row is needed for that)
 //	x opens                       connects, and does not log in
 //	alice > /users                types a line
-//	alice < Goodbye! | END        hears these lines next: first the goodbye, then the end of the connection
+//	alice < Goodbye! | END        hears these lines next: first the goodbye, then the end; she closes her side, too
 //	alice > /quit -> Goodbye!     types and hears; "->" may follow every verb
 //	x >> /us                      sends these bytes, without a newline
 //	alice has hello | bye|ciao    has heard, or hears within 10 s, "hello" and also "bye" or "ciao"
@@ -617,7 +617,7 @@ func TestConversations(t *testing.T) {
 			alice in
 			a,b,c,d,e opens -> Enter username:; a > alice; b,e > bob; c > carol; a,b,c,e < Enter password:
 			a > password123 -> Authentication failed: this user is logged in already. | END
-			b > qwerty45; c > qwerty456; alice > /users -> Online users: alice; b,c lacks failed
+			b > qwerty45; c > qwerty456; b pauses 50ms; alice > /users -> Online users: alice; b,c lacks failed
 			b,c < Authentication failed: wrong user name or password. | END
 			d half-closes -> Authentication failed: no user name, or not within 30 seconds. | END
 			e half-closes -> Authentication failed: no password, or not within 30 seconds. | END
@@ -810,7 +810,7 @@ func TestStopping(t *testing.T) {
 	flood(c.peers["5"], "/msg david "+strings.Repeat("x", 1000)+"\n")
 	c.play("1 has u4]: hello; alice pauses 500ms")
 	p.Process.Signal(os.Interrupt)
-	c.play(`x >> u6\np6\n`)
+	c.play(`x pauses 50ms; x >> u6\np6\n`)
 	said, err := io.ReadAll(c.peers["charlie"].conn)
 	if err != nil || !strings.HasSuffix(string(said), "\nServer is shutting down.\n") {
 		t.Errorf("charlie hears at last %.200q (%v)", said[max(0, len(said)-200):], err)
