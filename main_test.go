@@ -309,8 +309,11 @@ func (c *conversation) act(name, what string) {
 	case "opens":
 		c.connect(name)
 	case ">":
+		if c.kind == "lines" {
+			text += `\n`
+		}
 		p.typed++
-		p.says(text + map[string]string{"lines": `\n`}[c.kind])
+		p.says(text)
 		p.awaitsAnswer()
 	case ">>":
 		p.says(text)
@@ -523,7 +526,10 @@ func (p *peer) hears(lines string) {
 // searches looks for regular expressions, divided by " | ", in all that the client has heard, in any case. If the
 // connection has ended, "END" comes last.
 func (p *peer) searches(verb, patterns string) {
-	while := map[string]time.Duration{"has": 10 * time.Second, "lacks": answerTime}[verb]
+	while := answerTime
+	if verb == "has" {
+		while = 10 * time.Second
+	}
 	if p.kind == "graded" {
 		while = min(while, 2*time.Second)
 	}
