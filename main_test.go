@@ -803,8 +803,9 @@ INFO shutting down
 
 // After Ctrl-C, the goodbye is everybody's last line, whatever is going on: u1 to u4 flood each other, bob has typed half
 // a command, charlie begins to read only then, david never reads, x logs in. SIGHUP does not end a server that runs under nohup.
+//
+// This test is not parallel: the server gives everybody only 1.5 s to read the goodbye.
 func TestStopping(t *testing.T) {
-	t.Parallel()
 	p, address := startServer(t, "trap '' HUP;")
 	p.Process.Signal(syscall.SIGHUP)
 	c := newConversation(t, address, "lines")
