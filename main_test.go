@@ -892,7 +892,7 @@ func TestSlowReader(t *testing.T) {
 	c := converse(t, "lines", "alice,bob in")
 	c.play("alice >> " + createGroups(1000, 1000) + `; alice has 0999 created; bob deaf; bob >> /groups_users\n; bob pauses 100ms`)
 	want, end := "", "alice has left the chat.\n"
-	for i := range 300 {
+	for i := range 150 {
 		want += fmt.Sprintf("[alice]: %04d %s\n", i, strings.Repeat("x", 1000))
 	}
 	go io.WriteString(c.peers["alice"].conn, strings.ReplaceAll(want, "[alice]:", "/msg bob")+"/quit\n")
