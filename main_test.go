@@ -846,6 +846,7 @@ func TestClient(t *testing.T) {
 	breaking := must(net.Listen("tcp", "127.0.0.1:0"))
 	go func() { // ends with the only client
 		conn := must(breaking.Accept()).(*net.TCPConn)
+		conn.Read(make([]byte, 1)) // when the client has typed something, it is connected
 		conn.SetLinger(0)
 		conn.Close()
 	}()
@@ -854,7 +855,7 @@ func TestClient(t *testing.T) {
 		{address, "alice\npassword123\n/users\n/quit\n", prompts + welcome + "Goodbye!\nexit status 0"},
 		{address, "alice\npassword123\n/users\n", prompts + welcome + "exit status 0"},
 		{address, "alice\nwrong\n", prompts + "Authentication failed: wrong user name or password.\nexit status 0"},
-		{breaking.Addr().String(), "", "the connection broke: ERROR\nexit status 1"},
+		{breaking.Addr().String(), "x", "the connection broke: ERROR\nexit status 1"},
 		{"127.0.0.1:1", "", "cannot connect; is the server running? ERROR\nexit status 1"},
 	} {
 		cmd := exec.Command(client, tc[0])
