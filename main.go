@@ -143,9 +143,9 @@ func loadUsers(path string) map[string]string {
 		switch {
 		case strings.TrimSpace(line) == "": // skip it
 		case name == "", password == "", passwords[name] != "", strings.Contains(name, " "),
-			strings.Contains(line, "\t"), line != strings.Map(visible, line):
-			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, no control characters, no spaces in the "+
-				"name, each name once)", path, i+1)
+			len(line) > maxMessage, strings.Contains(line, "\t"), line != strings.Map(visible, line):
+			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, at most 1024 bytes, no control "+
+				"characters, no spaces in the name, each name once)", path, i+1)
 		default:
 			passwords[name] = password
 		}
@@ -313,7 +313,7 @@ func (s *server) leave(c *client) {
 // hangUp closes a connection without losing the last lines. It waits for the client, but not longer
 // than writeTimeout. Close alone is not enough:
 //
-//  1. Alice sends "/quit" and, at once, "/users". The session ends at /quit and never reads "/users".
+//  1. Alice sends "/quit" and, a moment later, "/users". The session ends at "/quit".
 //  2. The server closes the connection while "/users" is still unread.
 //  3. TCP resets the connection, to tell alice that her bytes were lost. If "Goodbye!" has not reached
 //     alice's program yet, the reset destroys it.
@@ -365,7 +365,7 @@ func (c *client) next() (string, error) {
 	}
 	part, err := c.in.ReadSlice('\n')
 	line := string(part)
-	for err == bufio.ErrBufferFull { // over maxRead bytes: skip the rest; execute refuses the line
+	for err == bufio.ErrBufferFull { // over maxRead bytes: skip the rest; the line will be refused
 		_, err = c.in.ReadSlice('\n')
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"), err
@@ -574,7 +574,7 @@ func (s *server) execute(c *client, message string) (reply string) {
 	case "/group_msg":
 		return s.groupMsg(c, name, text)
 	case "/users":
-		return "Online users: " + s.online.names()
+		return "Online users: " + strings.Join(sortedKeys(s.online), ", ")
 	case "/groups_users":
 		return s.listGroups()
 	case "/help":
@@ -587,7 +587,7 @@ func (s *server) execute(c *client, message string) (reply string) {
 	return "Error: " + word + " is not a command. For a list of commands: /help"
 }
 
-// cutWord returns the first word of a text and the rest, without spaces or tabs around them.
+// cutWord cuts a text, without spaces and tabs around it, at the first space.
 func cutWord(text string) (word, rest string) {
 	word, rest, _ = strings.Cut(strings.Trim(text, " \t"), " ")
 	return word, strings.Trim(rest, " \t")
@@ -696,19 +696,18 @@ func (s *server) removeMember(name string, c *client) {
 // listGroups lists all groups with their members.
 func (s *server) listGroups() string {
 	var lines []string
-	for name, group := range s.groups {
-		lines = append(lines, "\n  "+name+": "+group.names())
+	for _, name := range sortedKeys(s.groups) {
+		lines = append(lines, "\n  "+name+": "+strings.Join(sortedKeys(s.groups[name]), ", "))
 	}
-	slices.Sort(lines)
 	return "Groups:" + strings.Join(lines, "")
 }
 
-// names returns the user names in order: "alice, bob".
-func (cs clients) names() string {
-	var names []string
-	for name := range cs {
-		names = append(names, name)
+// sortedKeys returns the keys of a map (of clients or of groups) in order.
+func sortedKeys[V any](m map[string]V) []string {
+	var keys []string
+	for key := range m {
+		keys = append(keys, key)
 	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	slices.Sort(keys)
+	return keys
 }

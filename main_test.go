@@ -585,7 +585,9 @@ func TestConversations(t *testing.T) {
 			charlie > /create_group zoo -> Group zoo created.
 			bob > /create_group ark -> Group ark created.
 			alice > /join_group zoo -> You joined the group zoo.; charlie < alice has joined the group zoo.
-			bob > /groups_users -> Groups: |   ark: bob |   zoo: alice, charlie
+			charlie > /create_group ark2 -> Group ark2 created.
+			bob > /groups_users -> Groups: |   ark: bob |   ark2: charlie |   zoo: alice, charlie
+			charlie > /leave_group ark2 -> You left the group ark2.
 			bob > /leave_group ark -> You left the group ark.
 			bob > /groups_users -> Groups: |   zoo: alice, charlie
 			bob > /join_group ark -> Error: group ark does not exist. To start it: /create_group ark`},
@@ -754,6 +756,7 @@ func TestNotStarting(t *testing.T) {
 		{"", "alice:x\rbob:y\r", "127.0.0.1:0", "users.txt:1:"},
 		{"", "alice:x\x1b[A\n", "127.0.0.1:0", "users.txt:1:"},
 		{"", "alice:x\ty\n", "127.0.0.1:0", "users.txt:1:"},
+		{"", "alice:" + strings.Repeat("x", 1019), "127.0.0.1:0", "users.txt:1:"},
 		{"", many + "user7:x\n", "127.0.0.1:0", "users.txt:100001:"},
 		{"rm users.txt;", "", "127.0.0.1:0", "users.txt: no such file"},
 		{"touch logs;", "alice:x", "127.0.0.1:0", "logs"},
