@@ -1197,9 +1197,13 @@ func TestAssignment(t *testing.T) {
 	}
 }
 
-// launchGraded starts the server of -exec.
+// launchGraded starts the server of -exec. A child of the server before may need a moment to end.
 func launchGraded(t testing.TB) *process {
 	listener, err := net.Listen("tcp", "127.0.0.1:12345")
+	for tries := 0; err != nil && tries < 200; tries++ {
+		time.Sleep(10 * time.Millisecond)
+		listener, err = net.Listen("tcp", "127.0.0.1:12345")
+	}
 	if err != nil {
 		t.Fatalf("the port is taken, perhaps by a process that a server has left behind: %v", err)
 	}
