@@ -459,9 +459,9 @@ func (p *peer) leaves() {
 	p.conn.Close()
 }
 
-// listen collects what the client hears, until the connection ends. It rests after each read.
-func (p *peer) listen(rest time.Duration) {
-	piece := make([]byte, 4096)
+// listen collects what the client hears, until the connection ends. It reads once in each interval.
+func (p *peer) listen(interval time.Duration) {
+	piece, next := make([]byte, 4096), time.Now()
 	for ended := ""; ended == ""; {
 		n, err := p.conn.Read(piece)
 		if err != nil {
@@ -482,7 +482,8 @@ func (p *peer) listen(rest time.Duration) {
 		case p.news <- struct{}{}:
 		default: // the last news has not been noticed yet
 		}
-		time.Sleep(rest)
+		next = next.Add(interval)
+		time.Sleep(time.Until(next))
 	}
 }
 
@@ -728,8 +729,8 @@ func TestConversations(t *testing.T) {
 			charlie has (alice|bob) has left; charlie gone`},
 		// Bob's replies pile up. If alice had to wait for him, he would have left before she has done.
 		{"lines", "a client that asks without end and reads slowly", `
-			alice,bob in; bob deaf; bob listens 250ms; bob >> ` + rep(`/help\n`, 2500) + `/quit\n; alice pauses 2s
-			` + rep("alice > /broadcast hello -> Message sent to all.; ", 20) + `bob gone; alice < bob has left the chat.`},
+			alice,bob in; bob deaf; bob listens 100ms; bob >> ` + rep(`/help\n`, 5000) + `/quit\n; alice pauses 2s
+			` + rep("alice > /broadcast hello -> Message sent to all.; ", 40) + `bob gone; alice < bob has left the chat.`},
 		// Bob reads 160 KB a second, and his list has 1 MB: that takes longer than the 5 s that one write may take.
 		{"lines", "a client that reads slowly misses nothing", `
 			alice,bob in; bob deaf; alice >> ` + numbered(1000, 1999, `/create_group `+thousand+`#\n`) + `; alice has 1999 created
