@@ -22,7 +22,7 @@
 //
 //	R1  The lock, server.mu, guards what the goroutines share: who is online, the groups, the
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
-//	    read from a connection, write to one, or log.
+//	    read from a connection, write to one, or log. (Wait is allowed: it gives the lock back.)
 //	R2  During the login, only the session uses the connection. After the login, the session reads
 //	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
@@ -211,8 +211,7 @@ func (s *server) stop() {
 // handle is the session of one connection.
 //
 // It makes the send buffer of the operating system small. This buffer holds bytes on their way to the
-// client. If it is full, Linux lets us write again when a third of it is free. A slow client cannot
-// read a third of a large buffer within writeTimeout. So the client would be dropped.
+// client. A slow client cannot make room in a large buffer within writeTimeout, and would be dropped.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
