@@ -437,11 +437,14 @@ func (c *conversation) connect(name string) {
 	if err != nil {
 		c.fail("%s cannot connect: %v", name, err)
 	}
-	p := &peer{conversation: c, name: name, conn: conn.(*net.TCPConn), answerBy: time.Now().Add(loginTime)}
+	p := &peer{conversation: c, name: name, conn: conn.(*net.TCPConn)}
 	p.conn.SetNoDelay(c.kind != "graded") // the client of the course lets TCP join its lines
 	c.peers[name] = p
 	c.Cleanup(p.resets)
 	go p.listen(0)
+	if c.kind == "graded" && !p.wait(loginTime, func() bool { return len(p.heard)+len(p.ended) > 0 }) {
+		c.fail("%s gets no prompt", name) // the client of the course would wait for ever
+	}
 }
 
 // resets breaks the connection. The server's port is not blocked afterwards, as it can be after an orderly end.
@@ -981,7 +984,7 @@ var (
 
 const (
 	answerTime = 250 * time.Millisecond // a server that has not answered by then does not answer
-	loginTime  = 5 * time.Second        // the same for the prompts and the verdict
+	loginTime  = 5 * time.Second        // the same for each prompt and the verdict
 )
 
 // courseTexts are the texts of the course, and how its replies are recognized.
