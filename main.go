@@ -211,12 +211,12 @@ func (s *server) stop() {
 // handle is the session of one connection.
 //
 // It makes the send buffer of the operating system small. This buffer holds bytes on their way to the
-// client. A slow client cannot make room in a large buffer within writeTimeout, and would be dropped.
+// client. A slow client cannot make enough room in a large one within writeTimeout, and would be dropped.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // waitWhile holds RLock, so Wait must give that back
+	c.notFull = sync.NewCond(s.mu.RLocker()) // the lock that waitWhile holds, so that Wait gives it back
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -457,8 +457,8 @@ func (c *client) sendAll(receivers clients, line string) {
 //	a writer       its queue has lines, or is closed              notEmpty    put, closeQueue
 //	a session      the queue is not too long any more             notFull     take
 //
-// Signal wakes one goroutine. That is enough for notEmpty, because a queue has only one writer. Broadcast
-// wakes all, because many sessions may wait at notFull.
+// Signal wakes one goroutine: notEmpty needs no more, because a queue has only one writer. Broadcast wakes
+// all, because many sessions may wait at notFull.
 //
 // Can this still end in a deadlock? Alice and bob flood each other, and neither of them reads. Alice's
 // session waits for bob's queue, and bob's session waits for alice's queue. But the writers wait for no

@@ -255,6 +255,7 @@ type peer struct {
 	reads    int       // how often something was heard
 }
 
+// newConversation returns a conversation without clients.
 func newConversation(t testing.TB, address, kind string) *conversation {
 	return &conversation{TB: t, address: address, kind: kind, peers: map[string]*peer{},
 		news: make(chan struct{}, 1), late: time.Now().Add(2 * time.Minute)}
@@ -1084,7 +1085,7 @@ func TestAssignment(t *testing.T) {
 			case dead:
 				t.Fatal("not played, because in an earlier case the server did not start, or said nothing")
 			case *gradeExec != "":
-				dead = true // until it has said something
+				dead = true // until somebody has got a prompt
 				server, address = launchGraded(t), "127.0.0.1:12345"
 			case *gradeAddr != "":
 				dead = true
