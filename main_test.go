@@ -1029,7 +1029,7 @@ func TestAssignment(t *testing.T) {
 	}
 	t.Parallel()
 	marks, most, silent := 0.0, 0.0, false
-	var mu sync.Mutex // guards them
+	var mu sync.Mutex // guards marks and silent
 	t.Cleanup(func() { fmt.Printf("marks: %g of %g\n", marks, most) })
 	for i, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
