@@ -28,7 +28,7 @@
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
 //	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
 //
-// For a first reading, in 20 minutes: the types, enter, and the section "From queues to connections".
+// For a first reading: the types, enter, and the section "From queues to connections".
 package main
 
 import (

@@ -906,7 +906,7 @@ func TestLives(t *testing.T) {
 	t.Parallel()
 	p, address := startServer(t, "ulimit -n 40;")
 	c := newConversation(t, address, "lines")
-	c.play(`11..35 opens; 11..35 >> x\nx\n; 41..99 opens; 99 pauses 100ms; 41..99 gone; alice in` + strings.Repeat(`
+	c.play(`alice in; 11..35 opens; 11..35 >> alice\npassword123\n; 41..99 opens; 99 pauses 100ms; 41..99 gone` + strings.Repeat(`
 		1,2 in; 1 > /create_group cs -> Group cs created.
 		2 > /join_group cs -> You joined the group cs.; 1 < u2 has joined the group cs.
 		1 > /quit -> Goodbye! | END; alice,2 < u1 has left the chat.; 2 resets; alice < u2 has left the chat.`, 150) + `
