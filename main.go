@@ -538,7 +538,7 @@ func (s *server) carryOut(c *client, message string) (left bool) {
 	if reply != "" {
 		c.put(reply + "\n")
 	}
-	left = c.closed
+	left = c.closed // by leave, after /quit, or by stop
 	s.mu.Unlock()
 	if left {
 		return true
@@ -668,7 +668,7 @@ func (s *server) leaveGroup(c *client, name string) string {
 		return "Error: you are not a member of the group " + name + "."
 	}
 	s.removeMember(name, c)
-	c.sendAll(group, c.name+" has left the group "+name+".\n")
+	c.sendAll(group, c.name+" has left the group "+name+".\n") // to nobody, if the group was deleted
 	return "You left the group " + name + "."
 }
 
