@@ -22,7 +22,7 @@
 //
 //	R1  The lock, server.mu, guards what the goroutines share: who is online, the groups, the
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
-//	    read from a connection, write to one, or log. (Wait is allowed: it gives the lock back.)
+//	    read from a connection, write to one, or log. (It may Wait, as explained below.)
 //	R2  During the login, only the session uses the connection. After the login, the session reads
 //	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
@@ -168,7 +168,7 @@ func openLog() {
 
 type consoleAndFile struct{ file *os.File }
 
-// Write is called by the package log for each line. It writes the line to the console and to the file.
+// Write is called by the package log for each line. The file gets the line even if the console is gone.
 func (out consoleAndFile) Write(line []byte) (int, error) {
 	os.Stderr.Write(line)
 	return out.file.Write(line)
@@ -364,7 +364,7 @@ func (c *client) next() (string, error) {
 		}
 	}
 	part, err := c.in.ReadSlice('\n')
-	line := string(part)
+	line := string(part)             // a copy, because part may change with the next read
 	for err == bufio.ErrBufferFull { // over maxRead bytes: skip the rest; the line will be refused
 		_, err = c.in.ReadSlice('\n')
 	}
@@ -379,7 +379,7 @@ func (c *client) next() (string, error) {
 // A real protocol has a delimiter.
 func firstCommand(read string) string {
 	words := []string{"/msg ", "/broadcast ", "/create_group ", "/join_group ", "/leave_group ", "/group_msg "}
-	for i := 1; i < len(read); i++ {
+	for i := 1; i < len(read); i++ { // at 0, the first command begins
 		for _, word := range words {
 			end := min(i+len(word), len(read))
 			if read[i-1] != ' ' && strings.EqualFold(read[i:end], word) {
@@ -651,7 +651,7 @@ func (s *server) joinGroup(c *client, name string) string {
 		return "Error: usage: /join_group <group>"
 	case group == nil:
 		return "Error: group " + name + " does not exist. To start it: /create_group " + name
-	case group[c.name] == nil:
+	case group[c.name] == nil: // not a member yet
 		group[c.name] = c
 		c.sendAll(group, c.name+" has joined the group "+name+".\n")
 	}

@@ -24,10 +24,10 @@
 //	x resets                      breaks the connection
 //
 // A row may name several clients: "alice,bob in" or "1..50 in". They do not wait for each other. The number 7 stands for
-// user u7 with the password p7; the other users are in usersFile. A row ends with its line, or at "; ". The two rows
-// in "a > x & b > y" are played at once. After ">", ">>", "<" and "->", \n and \x1b mean the same as in Go. ("\x3b " is a
-// "; " that does not end the row.) A prompt ("Enter username:") counts as a line. After "has" and "lacks" stand regular
-// expressions, in lower case. They are searched in all that the client has heard, turned into lower case.
+// user u7 with the password p7; the other users are in usersFile. A row ends with its line, or at "; ". The two rows in
+// "a > x & b > y" are played at once. After ">", ">>", "<" and "->", \n and \x1b mean the same as in Go. (\x20 is a
+// space, also at the end of a row. "\x3b " is a "; " that does not end the row.) A prompt ("Enter username:") counts as a
+// line. After "has" and "lacks" stand regular expressions, in lower case, for all that was heard.
 //
 // With "<" and "->", a client must hear just these lines, in this order, and no others. If alice leaves, everybody needs
 // a row for "alice has left the chat.". How can a test see that nothing else comes? At the end, everybody who has logged
@@ -36,7 +36,7 @@
 //
 // TestConversations is a table: kinds of clients, name, rows. Each conversation has a server of its own. Clients of the
 // kind "lines" end what they type with a newline. Clients of the kind "raw" do not, like the course's: there, each ">" or
-// ">>" is a whole message.
+// ">>" is a whole message. A raw client must hear the answer before it types again, or TCP may join the two messages.
 //
 // To test a new command, add a conversation to TestConversations. Add the command to everyCommand, too.
 package main
@@ -519,7 +519,7 @@ func (p *peer) says(text string) {
 var aLine = regexp.MustCompile(`^(?:(Enter \w+:) |(.*)\n)`)
 
 // line returns the next line that the client hears, or how the connection has ended.
-func (p *peer) line() (line string) {
+func (p *peer) line(want string) (line string) {
 	more := p.wait(20*time.Second, func() bool {
 		found := aLine.FindSubmatch(p.heard[p.next:])
 		if found == nil {
@@ -531,7 +531,7 @@ func (p *peer) line() (line string) {
 		return true
 	})
 	if !more {
-		p.fail("%s hears nothing more but %.200q", p.name, line)
+		p.fail("%s hears nothing more but %.200q\n%*swants %.300q", p.name, line, len(p.name)+1, "", want)
 	}
 	return line
 }
@@ -539,7 +539,7 @@ func (p *peer) line() (line string) {
 // hears waits for lines that are divided by " | ".
 func (p *peer) hears(lines string) {
 	for _, want := range strings.Split(lines, " | ") {
-		got := p.line()
+		got := p.line(want)
 		if got != p.unescape(want) {
 			p.fail("%s hears %.300q\n%*swants %.300q", p.name, got, len(p.name)+1, "", want)
 		}
@@ -933,7 +933,7 @@ func FuzzAlice(f *testing.F) {
 		io.WriteString(c.peers["alice"].conn, said)
 		c.peers["alice"].conn.CloseWrite()
 		for line := ""; line != "alice has left the chat."; {
-			line = c.peers["bob"].line()
+			line = c.peers["bob"].line("a line")
 			if !clean.MatchString(line) {
 				c.fail("bob hears %q", line)
 			}
