@@ -642,7 +642,7 @@ func TestConversations(t *testing.T) {
 			alice in
 			a,b,c,d,e opens -> Enter username:; a > alice; b,e > bob; c > carol; a,b,c,e < Enter password:
 			a > password123 -> Authentication failed: this user is logged in already. | END
-			b > qwerty45; c > qwerty456; b pauses 50ms; alice > /users -> Online users: alice; b,c lacks failed
+			b > qwerty45; c > qwerty456; b pauses 50ms; alice > /users -> Online users: alice; b lacks failed
 			b,c < Authentication failed: wrong user name or password. | END
 			d half-closes -> Authentication failed: no user name, or not within 30 seconds. | END
 			e half-closes -> Authentication failed: no password, or not within 30 seconds. | END
