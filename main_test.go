@@ -341,12 +341,10 @@ func (c *conversation) act(name, what string) {
 	case "floods":
 		p.conn.SetWriteDeadline(time.Time{})
 		go p.flood(p.unescape(text))
-	case "gone":
+	case "gone", "resets":
 		if !c.hurry { // otherwise the client closes by itself, after "/exit"
-			p.leaves(false)
+			p.leaves(verb == "resets")
 		}
-	case "resets":
-		p.leaves(true)
 	}
 	if replied {
 		c.peers[name].hears(replies)
