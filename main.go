@@ -22,7 +22,7 @@
 //
 //	R1  The lock, server.mu, guards what the goroutines share: who is online, the groups, the
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
-//	    read from a connection, write to one, or log. (It may Wait, as explained below.)
+//	    read from a connection, write to one, or log. (Wait, explained below, gives the lock back.)
 //	R2  During the login, only the session uses the connection. After the login, the session reads
 //	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
