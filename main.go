@@ -22,7 +22,7 @@
 //
 //	R1  The lock, server.mu, guards what the goroutines share: who is online, the groups, the
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
-//	    read from a connection, write to one, or log. (Wait, explained below, gives the lock back.)
+//	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
 //	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
@@ -144,9 +144,9 @@ func loadUsers(path string) map[string]string {
 		switch {
 		case strings.TrimSpace(line) == "": // skip it
 		case name == "", password == "", passwords[name] != "", strings.Contains(name, " "),
-			len(line) > maxMessage, strings.Contains(line, "\t"), line != strings.Map(visible, line):
-			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, at most 1024 bytes, no control "+
-				"characters, no spaces in the name, each name once)", path, i+1)
+			strings.Contains(line, "\t"), line != strings.Map(visible, line):
+			log.Fatalf("ERROR %s:%d: want username:password (UTF-8, no control characters, "+
+				"no spaces in the name, each name once)", path, i+1)
 		default:
 			passwords[name] = password
 		}
@@ -216,7 +216,7 @@ func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // the lock that waitWhile holds, so that Wait gives it back
+	c.notFull = sync.NewCond(s.mu.RLocker()) // for sessions that hold RLock; see waitWhile
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -450,8 +450,8 @@ func (c *client) sendAll(receivers clients, line string) {
 //     all who sleep. Alice's session falls asleep a moment later, and nobody wakes it.
 //
 // A condition variable, sync.Cond, solves this. Its method Wait gives the lock back and goes to sleep
-// in one step. When it is woken, it takes the lock again. By then, somebody else may have filled the
-// queue again. So Wait is always in a loop that checks again:
+// in one step. (So R1 holds.) When it is woken, it takes the lock again. By then, somebody else may have
+// filled the queue again. So Wait is always in a loop that checks again:
 //
 //	who waits      until                                          where       woken by
 //	a writer       its queue has lines, or is closed              notEmpty    put, closeQueue
