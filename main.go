@@ -344,8 +344,8 @@ func hangUp(conn *net.TCPConn) {
 //	a read brings                      next returns
 //	"alice"                            "alice"
 //	"/join_group a/join_group b"       "/join_group a", then "/join_group b"
-//	"/users\n/he"                      "/users", and then it waits: from now on, this is a line client
-//	"lp\r\n"                           "/help"
+//	"/users\n/he"                      "/users"; from now on, this is a line client, so next waits
+//	and then "lp\r\n"                  "/help"
 
 // next waits for the next message, and returns it without its line end. It returns an error when the
 // connection has ended, or the time for the login is over.
@@ -404,9 +404,8 @@ func firstCommand(read string) string {
 // stop alice, by asking for many long lists and reading slowly. So alice's session looks only at
 // fromOthers, and bob's own session looks at the whole queue.
 //
-// SHORTCUT: everybody who writes to a slow reader may have to wait, again and again, until it has read
-// what its writer has taken. A real server drops such a client, or stores the lines. Nobody waits after
-// a login or a logout, so thousands of them can make the queue of a slow reader long.
+// SHORTCUT: a slow reader slows down everybody who writes to it. A real server drops such a client, or
+// stores the lines. Nobody waits after a login or a logout, so thousands of them can fill a queue.
 
 // put appends a line to the client's queue. It never waits. The caller holds the lock.
 func (c *client) put(line string) {
@@ -467,9 +466,9 @@ func (c *client) sendAll(receivers clients, line string) {
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
-// It only looks, so it uses RLock: all sessions that wait may look at the same time, while nobody changes
-// anything. This is the only place where an RWMutex is better than a Mutex: every command needs Lock,
-// because it changes a queue.
+// It only looks. So it takes the lock with RLock: many sessions may look at the same time, but nobody can
+// change anything. Everybody else takes it with Lock, because every command changes a queue. notFull was
+// made with RLocker, so that its Wait gives back what RLock has taken.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -23,7 +23,7 @@
 //	x gone                        closes the connection
 //	x resets                      breaks the connection
 //
-// A row may name several clients: "alice,bob in" or "1..50 in". They do not wait for each other. The number 7 stands for
+// A row may name several clients: "alice,bob in" or "1..50 in". They act one after the other. The number 7 stands for
 // user u7 with the password p7; the other users are in usersFile. A row ends with its line, or at "; ". The two rows in
 // "a > x & b > y" are played at once. After ">", ">>", "<" and "->", \n and \x1b mean the same as in Go. (\x20 is a
 // space, also at the end of a row. "\x3b " is a "; " that does not end the row.) A prompt ("Enter username:") counts as a
@@ -132,7 +132,7 @@ func launch(t testing.TB, dir string, command ...string) *process {
 		<-p.ended
 		if t.Failed() {
 			printed := p.printed()
-			t.Logf("the server's last lines (%v):\n%s", p.ProcessState, printed[max(0, len(printed)-4000):])
+			t.Logf("the server's last lines (%v):\n%s", p.ProcessState, printed[max(0, len(printed)-10000):])
 		}
 	})
 	return p
