@@ -70,7 +70,9 @@ type server struct {
 	passwords map[string]string // by user name; never changes, so it needs no lock
 	writers   sync.WaitGroup    // counts the writers that have not ended; main waits for them
 
-	mu       sync.RWMutex       // the lock (R1): guards the fields below, and the queues of the clients
+	// The lock (R1) guards the fields below, and the queues of the clients. An RWMutex is a Mutex that
+	// several goroutines may hold together if they only look; see waitWhile.
+	mu       sync.RWMutex
 	online   clients            // everybody in the chat
 	groups   map[string]clients // the members of each group; a group without members is deleted
 	stopping bool               // nobody can enter any more
@@ -91,7 +93,7 @@ type client struct {
 
 	// The lock guards these fields (R1).
 	queue      []byte // lines that wait for the writer
-	fromOthers int    // how many bytes of the queue come from other clients; see send
+	fromOthers int    // how many bytes of the queue have come through send; see there
 	closed     bool   // the queue takes no more lines: the client has left, or the server stops
 
 	notEmpty *sync.Cond // the writer waits here until the queue has lines; see take
@@ -459,16 +461,15 @@ func (c *client) sendAll(receivers clients, line string) {
 // Signal wakes one goroutine: notEmpty needs no more, because a queue has only one writer. Broadcast wakes
 // all, because many sessions may wait at notFull.
 //
-// Can this still end in a deadlock? Alice and bob flood each other, and neither of them reads. Alice's
-// session waits for bob's queue, and bob's session waits for alice's queue. But the writers wait for no
-// session. After writeTimeout, the write to bob fails. Bob's writer closes his connection, and empties
-// his queue, so alice's session goes on. (Soon alice is dropped in the same way: she does not read.)
+// Can this still end in a deadlock? Suppose that alice and bob flood each other, and neither of them reads.
+// Each session waits for the other's queue. But the writers wait for no session: after writeTimeout, their
+// writes fail. Each writer then closes its connection and empties its queue, so both sessions go on.
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
 // It only looks. So it takes the lock with RLock: many sessions may look at the same time, but nobody can
-// change anything. Everybody else takes it with Lock, because every command changes a queue. notFull was
-// made with RLocker, so that its Wait gives back what RLock has taken.
+// change anything. (With Lock, they would look one after the other.) notFull was made with RLocker, so that
+// Wait gives back what RLock has taken. Everybody else needs Lock: every command changes a queue.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -375,7 +375,7 @@ func (c *conversation) logIn(name string) {
 	c.peers[name].user = user
 }
 
-// fail ends the test and shows the row, its line in this file, and the conversation so far.
+// fail ends the test and shows the row, its line in this file (not if numbered made the rows), and the conversation so far.
 func (c *conversation) fail(format string, args ...any) {
 	if brokenOff.Err() != nil && flag.Lookup("test.fuzz").Value.String() != "" {
 		c.Skip("Ctrl-C is the normal end of fuzzing")
