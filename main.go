@@ -24,7 +24,7 @@
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
 //	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
-//	    from it, and only the writer writes to it. The writer also closes it in the end (hangUp).
+//	    from it, and only the writer writes to it. In the end, the writer closes it (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
 //	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
 //
@@ -467,9 +467,9 @@ func (c *client) sendAll(receivers clients, line string) {
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
-// It only looks. So it takes the lock with RLock: many sessions may look at the same time, but nobody can
-// change anything. (With Lock, they would look one after the other.) notFull was made with RLocker, so that
-// Wait gives back what RLock has taken. Everybody else needs Lock: every command changes a queue.
+// It only looks. So it takes the lock with RLock, which many sessions may hold together. (With Lock, they
+// would look one after the other.) Nobody else can use RLock, because every command changes a queue.
+// handle has made notFull with RLocker, so Wait gives back RLock, and not Lock.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
