@@ -24,11 +24,10 @@
 //	    queues. A goroutine that holds the lock does nothing that may have to wait: it does not
 //	    read from a connection, write to one, or log.
 //	R2  During the login, only the session uses the connection. After the login, the session reads
-//	    from it, and only the writer writes to it. In the end, the writer closes it (hangUp).
+//	    from it, and only the writer writes to it. In the end, the writer throws away what still
+//	    comes, and closes it (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
 //	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
-//
-// For a first reading: the types, enter, and the section "From queues to connections".
 package main
 
 import (
