@@ -5,12 +5,7 @@
 //	go run . <host:port>     serve on another address; ":12345" lets other machines connect
 //	go run ./client          start a client, in another terminal
 //
-// After the login, a user types commands:
-//
-//	/msg <username> <message>          /users                /help
-//	/broadcast <message>               /groups_users         /quit or /exit
-//	/create_group <group>              /join_group <group>
-//	/group_msg <group> <message>       /leave_group <group>
+// After the login, a user types commands. The constant help lists them.
 //
 // Two goroutines serve each client. The session reads what the user types and carries it out. The
 // writer takes what has been put into the client's queue and writes it to the connection. This is
@@ -27,7 +22,7 @@
 //	    from it, and only the writer writes to it. In the end, the writer throws away what still
 //	    comes, and closes it (hangUp).
 //	R3  Only a client's own session takes the client out of the chat. If the client does not read, its
-//	    writer closes the connection. Then the session cannot read any more, and leaves the chat.
+//	    writer closes the connection. Then the session carries out what it has read already, and leaves.
 package main
 
 import (
@@ -45,7 +40,7 @@ import (
 
 const (
 	maxMessage = 1024     // bytes, without the line end; the assignment sets this limit
-	maxRead    = 4096     // bytes of one read; a line typed in a terminal is never longer
+	maxRead    = 4096     // bytes of one read; a line typed in a Linux terminal is never longer
 	maxWrite   = 4096     // bytes of one write; small, so that it ends within writeTimeout
 	maxQueue   = 32 << 10 // bytes; a client that writes to a longer queue must wait
 
@@ -169,7 +164,7 @@ func openLog() {
 
 type consoleAndFile struct{ file *os.File }
 
-// Write is called by the package log for each line. The file gets the line even if the console is gone.
+// Write is called by the package log for each line. The file gets the line even if the terminal was closed.
 func (out consoleAndFile) Write(line []byte) (int, error) {
 	os.Stderr.Write(line)
 	return out.file.Write(line)
@@ -191,7 +186,7 @@ func (s *server) serve(listener net.Listener) {
 	}
 }
 
-// stop says goodbye to everybody, and closes all queues, in one step. So no line can come after a goodbye.
+// stop says goodbye to the whole chat, and closes all queues, in one step. So no line can come after a goodbye.
 // Then the writers write what is in the queues, and end.
 func (s *server) stop() {
 	s.mu.Lock()
@@ -211,13 +206,14 @@ func (s *server) stop() {
 
 // handle is the session of one connection.
 //
-// It makes the send buffer of the operating system small. This buffer holds bytes on their way to the
-// client. A slow client cannot make enough room in a large one within writeTimeout, and would be dropped.
+// It makes the send buffer small. There, the operating system keeps bytes on their way to the client. If it
+// is full, a write goes on only when about a third of it is free (on Linux). With a large buffer, a slow
+// client needs longer than writeTimeout for that, and would be dropped.
 func (s *server) handle(conn *net.TCPConn) {
 	conn.SetWriteBuffer(64 << 10) // bytes
 	c := &client{conn: conn, in: bufio.NewReaderSize(conn, maxRead)}
 	c.notEmpty = sync.NewCond(&s.mu)
-	c.notFull = sync.NewCond(s.mu.RLocker()) // for sessions that hold RLock; see waitWhile
+	c.notFull = sync.NewCond(s.mu.RLocker()) // for RLocker, see waitWhile
 	refusal := s.login(c)
 	if refusal != "" {
 		conn.Write([]byte("Authentication failed: " + refusal + ".\n"))
@@ -401,9 +397,9 @@ func firstCommand(read string) string {
 // bob's queue is too long after a command of alice, her session waits until bob's writer has taken the
 // lines. Alice then writes as slowly as bob reads. This is called backpressure.
 //
-// Replies to bob go into the same queue, but only bob's own session waits for them. Otherwise bob could
-// stop alice, by asking for many long lists and reading slowly. So alice's session looks only at
-// fromOthers, and bob's own session looks at the whole queue.
+// Replies to bob go into the same queue, but only bob's own session waits for them. Otherwise, after a
+// single line to bob, alice would have to wait until he has read all his replies. So alice's session
+// looks only at fromOthers, and bob's own session looks at the whole queue.
 //
 // SHORTCUT: a slow reader slows down everybody who writes to it. A real server drops such a client, or
 // stores the lines. Nobody waits after a login or a logout, so thousands of them can fill a queue.
@@ -461,8 +457,9 @@ func (c *client) sendAll(receivers clients, line string) {
 // all, because many sessions may wait at notFull.
 //
 // Can this still end in a deadlock? Suppose that alice and bob flood each other, and neither of them reads.
-// Each session waits for the other's queue. But the writers wait for no session: after writeTimeout, their
-// writes fail. Each writer then closes its connection and empties its queue, so both sessions go on.
+// Each session waits for the other's queue. But both writers have lines to write, so they wait for no
+// session: after writeTimeout, their writes fail. Each writer then closes its connection and empties its
+// queue, so both sessions go on.
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
@@ -528,9 +525,9 @@ func (s *server) write(c *client) {
 // "Error: ", and it contains "not" or "exist", or shows the usage. Other replies must not contain "fail",
 // "error", "exist" or "not".
 
-// carryOut carries out a message and queues the reply. Then it gives the lock back, because waiting with
-// the lock would stop everybody. After that, it waits while the queue of a receiver, or of c, is too long.
-// It reports whether the client has left: by /quit, or because the server stops.
+// carryOut carries out a message and queues the reply. Then it gives the lock back, and waits while the
+// queue of a receiver, or of c, is too long. It reports whether the client has left: by /quit, or because
+// the server stops.
 func (s *server) carryOut(c *client, message string) (left bool) {
 	s.mu.Lock()
 	reply := s.execute(c, message)
@@ -632,7 +629,7 @@ func (s *server) broadcast(c *client, text string) string {
 // A real server sets a limit.
 func (s *server) createGroup(c *client, name string) string {
 	switch {
-	case name == "" || strings.Contains(name, " "):
+	case name == "" || strings.ContainsAny(name, " \t"):
 		return "Error: usage: /create_group <group> (one word)"
 	case s.groups[name] != nil:
 		return "Error: group " + name + " exists already. To join it: /join_group " + name

@@ -24,10 +24,10 @@
 //	x resets                      breaks the connection
 //
 // A row may name several clients: "alice,bob in" or "1..50 in". They act one after the other. The number 7 stands for
-// user u7 with the password p7; the other users are in usersFile. A row ends with its line, or at "; ". The two rows in
-// "a > x & b > y" are played at once. After ">", ">>", "<" and "->", \n and \x1b mean the same as in Go. (\x20 is a
-// space, also at the end of a row. "\x3b " is a "; " that does not end the row.) A prompt ("Enter username:") counts as a
-// line. After "has" and "lacks" stand regular expressions, in lower case, for all that was heard.
+// user u7 with the password p7; the other users are in usersFile. A row ends with its line, or at "; ". After ">", ">>",
+// "<" and "->", \n and \x1b mean the same as in Go. (\x20 is a space, also at the end of a row. "\x3b " is a "; " that
+// does not end the row.) A prompt ("Enter username:") counts as a line. After "has" and "lacks" stand regular
+// expressions, in lower case, for all that was heard.
 //
 // With "<" and "->", a client must hear just these lines, in this order, and no others. If alice leaves, everybody needs
 // a row for "alice has left the chat.". How can a test see that nothing else comes? At the end, everybody who has logged
@@ -257,11 +257,9 @@ func (c *conversation) play(rows string) {
 			if c.row == "" {
 				continue
 			}
-			for _, act := range strings.Split(c.row, " & ") {
-				who, what, _ := strings.Cut(act, " ")
-				for _, name := range c.names(who) {
-					c.act(name, what)
-				}
+			who, what, _ := strings.Cut(c.row, " ")
+			for _, name := range c.names(who) {
+				c.act(name, what)
 			}
 		}
 	}
@@ -299,7 +297,7 @@ func (c *conversation) act(name, what string) {
 	switch {
 	case !known:
 		c.fail("there is no verb %q", verb)
-	case name == "" || hasText != needsText || regexp.MustCompile(` (->|\||&)?$`).MatchString(what):
+	case name == "" || hasText != needsText || regexp.MustCompile(` (->|\|)?$`).MatchString(what):
 		c.fail("the row is not complete, or has too much")
 	case isNew != (verb == "in" || verb == "opens"):
 		c.fail("%q is connected: %v", name, !isNew)
@@ -620,6 +618,7 @@ func TestConversations(t *testing.T) {
 			alice > /broadcast\x20 -> Error: usage: /broadcast <message>
 			alice > /create_group -> Error: usage: /create_group <group> (one word)
 			alice > /create_group two words -> Error: usage: /create_group <group> (one word)
+			alice > /create_group two\twords -> Error: usage: /create_group <group> (one word)
 			alice > /join_group -> Error: usage: /join_group <group>
 			alice > /leave_group -> Error: usage: /leave_group <group>
 			alice > /group_msg cs -> Error: usage: /group_msg <group> <message>
@@ -701,7 +700,7 @@ func TestConversations(t *testing.T) {
 			alice has bob has left the chat; alice gone`},
 		{"lines", "two who flood each other", `
 			alice,bob,charlie in; alice,bob deaf
-			alice floods /msg bob ` + thousand + `\n & bob floods /msg alice ` + thousand + `\n
+			alice floods /msg bob ` + thousand + `\n; bob floods /msg alice ` + thousand + `\n
 			charlie has (alice|bob) has left; charlie gone`},
 		// Bob's replies pile up. If alice had to wait for him, he would have left before she has done.
 		{"lines", "a client that asks without end and reads slowly", `
@@ -753,7 +752,7 @@ func TestRows(t *testing.T) {
 		{"3..1 in", "nobody"}, {"1..x in", "not a user"}, {"alice in; alice say hello", "no verb"}, {"alice in; alice opens", "connected: true"},
 		{"alice in; bob > hello", "connected: false"}, {"alice in; alice >", "not complete"}, {"alice in; alice gone a", "too much"},
 		{"alice in; alice pauses 300", "missing unit"}, {"alice in; alice listens 3", "missing unit"}, {`alice in; alice > \q`, "escape"},
-		{"alice in; alice > /users ->", "not complete"}, {"alice in; alice > /users & ", "not complete"},
+		{"alice in; alice > /users ->", "not complete"},
 		{"alice in; alice has (", "missing closing"}, {"alice in; alice has welcome | ", "not complete"},
 		{"alice in; alice lacks welcome", "lacks welcome"},
 		{"alice in; alice > /users -> Online users: bob", `hears "Online users: alice"`},

@@ -42,7 +42,7 @@ func main() {
 
 // send sends the input to the server. At the end of the input, it closes only the sending side of the
 // connection. So the server knows that nothing more will come, but its answers to the last commands
-// still arrive. If sending fails, reading fails, too, and main reports it.
+// still arrive. If sending fails, the connection has ended, and main finds that out.
 func send(conn *net.TCPConn) {
 	io.Copy(conn, os.Stdin)
 	conn.CloseWrite()
