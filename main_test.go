@@ -95,11 +95,13 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	brokenOff, _ = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	limit := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
-	if limit > 0 {
+	if limit > 0 && !fuzzing() { // fuzzing has no limit
 		time.AfterFunc(limit-2*time.Second, func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) })
 	}
 	m.Run() // go test sees the result
 }
+
+func fuzzing() bool { return flag.Lookup("test.fuzz").Value.String() != "" }
 
 // A process is a program that a test has started.
 type process struct {
@@ -375,7 +377,7 @@ func (c *conversation) logIn(name string) {
 
 // fail ends the test and shows the row, its line in this file (not if numbered made the rows), and the conversation so far.
 func (c *conversation) fail(format string, args ...any) {
-	if brokenOff.Err() != nil && flag.Lookup("test.fuzz").Value.String() != "" {
+	if brokenOff.Err() != nil && fuzzing() {
 		c.Skip("Ctrl-C is the normal end of fuzzing")
 	}
 	c.mu.Lock()
