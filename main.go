@@ -418,7 +418,7 @@ func (c *client) closeQueue() {
 	c.notEmpty.Signal()
 }
 
-// send puts a line into the queue of another client. If the queue is too long now, send adds the
+// send puts a line into the queue of a receiver. If the queue is too long now, send adds the
 // receiver to slow, for carryOut. The caller holds the lock.
 func (c *client) send(to *client, line string) {
 	to.put(line)
