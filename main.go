@@ -463,9 +463,9 @@ func (c *client) sendAll(receivers clients, line string) {
 
 // waitWhile waits while a client's queue is too long. The caller does not hold the lock.
 //
-// It only looks. So it takes the lock with RLock, which many sessions may hold together. (With Lock, they
-// would look one after the other.) Nobody else can use RLock, because every command changes a queue.
-// handle has made notFull with RLocker, so Wait gives back RLock, and not Lock.
+// It only looks, so RLock is enough. (With Lock, the sessions that wait would look one after the other.)
+// Nobody else can use RLock, because every command changes a queue. handle has made notFull with RLocker,
+// so Wait gives back RLock, and not Lock.
 func (s *server) waitWhile(c *client, tooLong func() bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

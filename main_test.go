@@ -95,12 +95,13 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	brokenOff, _ = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	limit := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
-	if limit > 0 && !fuzzing() { // fuzzing has no limit
+	if limit > 0 && !fuzzing() {
 		time.AfterFunc(limit-2*time.Second, func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) })
 	}
 	m.Run() // go test sees the result
 }
 
+// fuzzing reports whether go test looks for input that does harm (-fuzz). Then it has no time limit.
 func fuzzing() bool { return flag.Lookup("test.fuzz").Value.String() != "" }
 
 // A process is a program that a test has started.
